@@ -1,0 +1,32 @@
+# make demo, make test: each builds the environment first if it is not there.
+# Needs Python 3.11, make, git and a package index; uv is fetched into .uv/ if absent.
+
+# uv does not read pip's settings; a folder of wheels that pip knows serves uv too.
+export UV_FIND_LINKS ?= $(shell python3 -m pip config get global.find-links 2>/dev/null)
+
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+PYTHON := $(or $(shell command -v python3.11 2>/dev/null),python3)
+
+.PHONY: demo test lint clean
+
+demo: .venv/ready
+	$(UV) run bn compare layer
+	$(UV) run bn compare training
+
+test: .venv/ready
+	$(UV) run pytest
+
+lint: .venv/ready
+	$(UV) run ruff check .
+	$(UV) run ruff format --check .
+
+.venv/ready: pyproject.toml | $(UV)
+	$(UV) sync
+	@touch $@
+
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet uv
+
+clean:
+	rm -rf .venv .uv results

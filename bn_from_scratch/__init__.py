@@ -1,0 +1,20 @@
+"""Batch normalization, written once as mathematics and once per framework as code.
+
+`spec` holds the equations in NumPy.  `torch`, `tensorflow`, `jax` and `mxnet` are their
+translations, the same names in each: `from bn_from_scratch import torch as bn` gives
+`batch_norm`, `BatchNorm`, `builtin`, `probe`, `LeNet`, `BNLeNet` and `Trainer`.  `data`
+finds Fashion-MNIST, `training` holds the epoch loop, `compare` proves that all of them
+agree, `cli` is the command line.  No framework is imported before it is asked for.
+"""
+
+from bn_from_scratch import backends
+
+
+def __getattr__(name):
+    if name in backends.NAMES:
+        return backends.load(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *backends.NAMES])

@@ -1,0 +1,78 @@
+"""Training in TensorFlow: one step, one prediction, weights in and out as NumPy."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bn_from_scratch import lenet, training
+from bn_from_scratch.backends.tensorflow.builtin import exchange_names
+
+OPTIMIZERS = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
+
+
+class Trainer(training.Trainer):
+    """`Trainer(max_epochs=10).fit(model, data)` for a keras.Model.
+
+    optimizer may be a function lr -> keras.optimizers.Optimizer, too.
+    compile=False runs the steps without tf.function.
+    """
+
+    def prepare(self, model):
+        gpu = tf.config.list_physical_devices("GPU") and self.device != "cpu"
+        if self.device == "gpu" and not gpu:
+            raise ValueError("device gpu was asked for; TensorFlow finds none")
+        self.device_used = "gpu" if gpu else "cpu"
+        self.place = "GPU:0" if gpu else "CPU:0"
+        self.model = model
+        self.dtype = model.trainable_variables[0].dtype
+        make = OPTIMIZERS.get(self.optimizer, self.optimizer)
+        self.updater = _with_floatx(self.dtype, lambda: make(self.lr))
+        self.updater.build(model.trainable_variables)
+        wrap = (lambda f: f) if self.compile is False else tf.function
+        self._compiled_step = wrap(self._step)
+        self._compiled_logits = wrap(self._logits)
+
+    def train_step(self, X, y):
+        with tf.device(self.place):
+            return self._compiled_step(_channels_last(X), tf.constant(y))
+
+    def _step(self, X, y):
+        with tf.GradientTape() as tape:
+            logits = self.model(X, training=True)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+            loss = tf.reduce_mean(losses)
+        variables = self.model.trainable_variables
+        self.updater.apply(tape.gradient(loss, variables), variables)
+        return loss
+
+    def logits(self, X):
+        with tf.device(self.place):
+            return self._compiled_logits(_channels_last(X)).numpy()
+
+    def _logits(self, X):
+        return self.model(X, training=False)
+
+    def get_weights(self):
+        named = exchange_names(self.model)
+        return {k: lenet.to_channels_first(k, v.numpy()) for k, v in named.items()}
+
+    def write_weights(self, weights):
+        for name, variable in exchange_names(self.model).items():
+            variable.assign(lenet.to_channels_last(name, weights[name]))
+
+
+def _channels_last(X):
+    return tf.constant(np.moveaxis(X, 1, -1))
+
+
+def _with_floatx(dtype, make):
+    """What `make` returns, with Keras's default dtype set meanwhile.
+
+    An optimizer keeps its learning rate in that dtype: 0.1 in float32 is 0.1 + 1.5e-9.
+    """
+    before = keras.config.floatx()
+    keras.config.set_floatx(dtype)
+    try:
+        return make()
+    finally:
+        keras.config.set_floatx(before)

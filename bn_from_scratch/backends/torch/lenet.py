@@ -1,0 +1,42 @@
+"""LeNet in PyTorch, with the norm layer passed in."""
+
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+from bn_from_scratch import lenet
+from bn_from_scratch.backends.torch.batch_norm import BatchNorm
+
+
+def LeNet(norm=None, seed=0, dtype="float32"):
+    """LeNet for [N, 1, 28, 28] -> [N, 10] logits; `norm(num_features, num_dims)`."""
+    layers = {
+        "conv1": nn.Conv2d(1, 6, kernel_size=5),
+        "bn1": norm and norm(6, num_dims=4),
+        "sigmoid1": nn.Sigmoid(),
+        "pool1": nn.AvgPool2d(2),
+        "conv2": nn.Conv2d(6, 16, kernel_size=5),
+        "bn2": norm and norm(16, num_dims=4),
+        "sigmoid2": nn.Sigmoid(),
+        "pool2": nn.AvgPool2d(2),
+        "flatten": nn.Flatten(),
+        "dense1": nn.Linear(16 * 4 * 4, 120),
+        "bn3": norm and norm(120, num_dims=2),
+        "sigmoid3": nn.Sigmoid(),
+        "dense2": nn.Linear(120, 84),
+        "bn4": norm and norm(84, num_dims=2),
+        "sigmoid4": nn.Sigmoid(),
+        "dense3": nn.Linear(84, lenet.CLASSES),
+    }
+    model = nn.Sequential(OrderedDict((k, v) for k, v in layers.items() if v))
+    model.to(getattr(torch, dtype))
+    weights = lenet.initial_weights(seed, dtype)
+    weights = {name: torch.from_numpy(w) for name, w in weights.items()}
+    model.load_state_dict(weights, strict=False)  # the norm layers start as they are
+    return model
+
+
+def BNLeNet(norm=BatchNorm, seed=0, dtype="float32"):
+    """LeNet with batch normalization after each layer but the last."""
+    return LeNet(norm, seed, dtype)

@@ -1,0 +1,169 @@
+"""The epoch loop, its history and its checkpoints; knows no framework."""
+
+import pathlib
+import sys
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from tqdm import tqdm
+
+from bn_from_scratch.files import write_atomically
+
+EVALUATION_BATCH = 1000  # prediction does not depend on the batch; larger is faster
+
+
+@dataclass
+class History:
+    """What a training run leaves: losses per step, validation per epoch, speed."""
+
+    loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
+    seconds: float = 0.0  # in training steps
+    images_per_second: float = 0.0  # without the first step, which compiles
+
+
+class Trainer:
+    """Train a classifier of images: `Trainer(max_epochs=10).fit(model, data)`.
+
+    optimizer: "sgd", "adam" or what the framework itself takes as one.
+    device: "auto" takes a GPU when there is one; "cpu" or "gpu" insist.
+    compile: None is the backend's custom.  checkpoint: a .safetensors file, written
+    after every epoch.  progress: a live bar and a line per epoch, on standard error.
+
+    The Trainer of a backend adds five methods:
+    prepare(model)        take a model: place it, make the optimizer, compile
+    train_step(X, y)      one step on a batch -> its loss, before the step
+    logits(X)             [N, 10] in prediction mode, as NumPy
+    get_weights()         named NumPy arrays, channels first
+    write_weights(named)  the same, back into the model
+    """
+
+    def __init__(
+        self,
+        max_epochs=10,
+        lr=0.1,
+        batch_size=128,
+        optimizer="sgd",
+        seed=0,
+        device="auto",
+        compile=None,
+        checkpoint=None,
+        progress=True,
+        label="",
+    ):
+        for name, value in (("max_epochs", max_epochs), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1; got {value}")
+        if device not in ("auto", "cpu", "gpu"):
+            raise ValueError(f"device must be auto, cpu or gpu; got {device!r}")
+        self.max_epochs, self.lr, self.batch_size = max_epochs, lr, batch_size
+        self.optimizer, self.seed, self.device = optimizer, seed, device
+        self.compile, self.checkpoint = compile, checkpoint
+        self.progress, self.label = progress, label
+
+    def fit(self, model, data, weights=None):
+        """Train on `data` from the model's weights, or from these; return a History."""
+        self.prepare(model)
+        if weights is not None:
+            self.set_weights(weights)
+        history = History()
+        for epoch in range(self.max_epochs):
+            self.fit_epoch(data, epoch, history)
+            loss, accuracy = self.evaluate(data)
+            history.val_loss.append(loss)
+            history.val_accuracy.append(accuracy)
+            if self.checkpoint:
+                save_weights(self.checkpoint, self.get_weights())
+            if self.progress:
+                print(self._epoch_line(epoch, history), file=sys.stderr, flush=True)
+        return history
+
+    def set_weights(self, weights):
+        """Put named NumPy arrays, channels first, into the model that was prepared.
+
+        Raises ValueError unless names and shapes are those of `get_weights`.
+        """
+        check_weights(self.get_weights(), weights)
+        self.write_weights(weights)
+
+    def fit_epoch(self, data, epoch, history):
+        """One pass over the training set; adds its losses and its time to `history`."""
+        images = len(data.train_labels)
+        title = f"{self.label} {epoch + 1}/{self.max_epochs}".strip()
+        quiet = None if self.progress else True  # None: a bar on a terminal only
+        bar = tqdm(total=images, desc=title, unit=" images", leave=False, disable=quiet)
+        batches = data.train_batches(self.batch_size, self.seed, epoch, self.dtype)
+        seen, later_seconds = 0, 0.0
+        with bar:
+            for X, y in batches:
+                start = time.perf_counter()
+                loss = float(self.train_step(X, y))
+                seconds = time.perf_counter() - start
+                history.seconds += seconds
+                if history.loss:
+                    seen, later_seconds = seen + len(y), later_seconds + seconds
+                history.loss.append(loss)
+                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+                bar.update(len(y))
+        if seen:
+            history.images_per_second = seen / later_seconds
+
+    def predict(self, data):
+        """Logits of the test set, in prediction mode.  -> float64 [N, 10]."""
+        batches = data.test_batches(EVALUATION_BATCH, self.dtype)
+        return np.concatenate([self.logits(X).astype(np.float64) for X, _ in batches])
+
+    def evaluate(self, data):
+        """Mean cross-entropy and accuracy on the test set, in prediction mode."""
+        logits, labels = self.predict(data), data.test_labels
+        accuracy = np.mean(logits.argmax(axis=1) == labels)
+        return float(cross_entropy(logits, labels)), float(accuracy)
+
+    def _epoch_line(self, epoch, history):
+        title = f"{self.label} epoch {epoch + 1}/{self.max_epochs}".strip()
+        return (
+            f"{title}: loss {history.loss[-1]:.4f}, "
+            f"validation loss {history.val_loss[-1]:.4f}, "
+            f"accuracy {history.val_accuracy[-1]:.4f}, "
+            f"{history.images_per_second:,.0f} images/s"
+        )
+
+
+def cross_entropy(logits, labels):
+    """Mean of -log softmax(logits)[label].  [N, K], [N] -> scalar."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(shifted).sum(axis=1))
+    return np.mean(log_sum - shifted[np.arange(len(labels)), labels])
+
+
+def save_weights(path, weights):
+    """Write named arrays to a safetensors file, whole or not at all."""
+    # safetensors writes the memory of an array, so a transposed view comes out wrong.
+    arrays = {name: np.ascontiguousarray(w) for name, w in weights.items()}
+    write_atomically(path, safetensors.numpy.save(arrays))
+
+
+def load_weights(path):
+    """Named arrays of a safetensors file; ValueError for a file that is not one."""
+    content = pathlib.Path(path).read_bytes()
+    try:
+        return safetensors.numpy.load(content)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
+
+
+def check_weights(expected, given):
+    """Raise ValueError unless two {name: array} agree in names and shapes."""
+    if lacking := [name for name in expected if name not in given]:
+        raise ValueError(f"the weights lack {', '.join(lacking)}")
+    if unknown := [name for name in given if name not in expected]:
+        raise ValueError(f"the model has no {', '.join(unknown)}")
+    for name, array in expected.items():
+        if given[name].shape != array.shape:
+            raise ValueError(
+                f"{name} has shape {array.shape}; the weights give {given[name].shape}"
+            )

@@ -1,0 +1,69 @@
+"""An absent framework costs nothing but its own rows."""
+
+import subprocess
+import sys
+
+import pytest
+
+import bn_from_scratch
+from bn_from_scratch import backends, cli
+
+MESSAGE = "the jax backend needs flax: pip install 'bn-from-scratch[jax]'"
+
+
+@pytest.fixture
+def without_flax(monkeypatch):
+    found = backends.importlib.util.find_spec
+    hide = {"flax"}
+    monkeypatch.setattr(
+        backends.importlib.util,
+        "find_spec",
+        lambda name: None if name in hide else found(name),
+    )
+
+
+def test_the_package_imports_no_framework():
+    code = (
+        "import sys, bn_from_scratch, bn_from_scratch.cli as cli; cli.parser(); "
+        "known = {'numpy', 'torch', 'tensorflow', 'keras', 'jax', 'flax', 'mxnet', "
+        "'matplotlib', 'safetensors'}; print(known & set(sys.modules))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert (answer.stdout, answer.stderr) == ("set()\n", "")
+
+
+def test_an_absent_framework_is_named_with_its_cure(without_flax, capsys):
+    assert "jax" not in backends.installed()
+    with pytest.raises(ImportError) as caught:
+        backends.load("jax")
+    assert str(caught.value) == MESSAGE
+    with pytest.raises(ImportError, match=r"^the jax backend needs flax"):
+        from bn_from_scratch import jax  # noqa: F401
+    assert cli.main(["compare", "layer", "--backends", "jax"]) == 2
+    assert capsys.readouterr().err == f"bn: error: {MESSAGE}\n"
+
+
+def test_a_comparison_leaves_the_absent_out(without_flax, capsys):
+    assert "jax" not in cli.chosen_backends()
+    notes = capsys.readouterr().err
+    assert "jax is not installed: pip install 'bn-from-scratch[jax]'\n" in notes
+
+
+def test_no_framework_at_all(monkeypatch, capsys):
+    monkeypatch.setattr(backends, "installed", lambda: [])
+    assert cli.main(["compare", "layer"]) == 2
+    message = "bn: error: no framework is installed: pip install 'bn-from-scratch[all]'"
+    assert capsys.readouterr().err.splitlines()[-1] == message
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError) as caught:
+        backends.load("caffe")
+    assert str(caught.value) == (
+        "backend must be one of torch, tensorflow, jax, mxnet; got 'caffe'"
+    )
+    with pytest.raises(AttributeError, match="has no attribute 'caffe'"):
+        bn_from_scratch.caffe  # noqa: B018
+    assert set(backends.NAMES) <= set(dir(bn_from_scratch))

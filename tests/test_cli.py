@@ -1,0 +1,177 @@
+"""The command line: what it prints, writes and exits with."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import load_or_skip
+
+from bn_from_scratch import backends, cli, training
+from bn_from_scratch.compare import layer, precision
+from bn_from_scratch.compare import training as comparison
+
+ONE = backends.installed()[:1]
+SMALL = [
+    "--data",
+    "garments",
+    "--samples",
+    "256",
+    "--batch-size",
+    "64",
+    "--epochs",
+    "1",
+]
+
+
+@pytest.fixture(autouse=True)
+def at_least_one_framework():
+    if not ONE:
+        pytest.skip("no framework is installed")
+
+
+def run(*arguments):
+    return cli.main([str(a) for a in arguments])
+
+
+@pytest.mark.parametrize("arguments", [[], ["compare"], ["train", "--epochs", "x"]])
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments)
+    assert caught.value.code == 2
+    assert "usage: bn" in capsys.readouterr().err
+
+
+def test_an_unknown_backend_is_named(capsys):
+    with pytest.raises(SystemExit):
+        run("compare", "layer", "--backends", "torch,caffe")
+    message = "'caffe' is not one of torch, tensorflow, jax, mxnet"
+    assert message in capsys.readouterr().err
+
+
+def test_compare_layer(capsys):
+    assert run("compare", "layer", "--backends", *ONE) == 0
+    out = capsys.readouterr().out
+    assert "All rows agree with the spec: worst " in out
+    assert "The built-in layer of " in out
+    assert run("compare", "layer", "--backends", *ONE, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert len(rows) == 8
+    assert all(row[q] <= layer.TOLERANCE for row in rows for q in layer.QUANTITIES)
+
+
+def test_compare_layer_exits_with_1_when_a_layer_is_wrong(monkeypatch, capsys):
+    bn = backends.load(ONE[0])
+    right = bn.probe
+
+    def wrong(*args, **kwargs):
+        result = right(*args, **kwargs)
+        return result | {"moving_var": result["moving_var"] * (1 + 1e-9)}
+
+    monkeypatch.setattr(bn, "probe", wrong)
+    assert run("compare", "layer", "--backends", *ONE) == 1
+    assert (
+        "All rows DO NOT agree with the spec: worst 1.0e-09" in capsys.readouterr().out
+    )
+
+
+def test_compare_precision(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(precision, "SHAPES", ((16, 3, 8, 8),))
+    assert run("compare", "precision", "--backends", *ONE, "--out", tmp_path) == 0
+    assert "Scratch keeps its bound." in capsys.readouterr().out
+    rows = json.loads((tmp_path / "precision.json").read_text())["rows"]
+    assert {row["mean"] for row in rows} == set(precision.MEANS)
+    assert (tmp_path / "precision.png").stat().st_size > 10_000
+
+
+def test_compare_training(tmp_path, capsys):
+    names = ",".join(backends.installed()[:2])
+    assert (
+        run("compare", "training", "--backends", names, *SMALL, "--out", tmp_path) == 0
+    )
+    out = capsys.readouterr().out
+    assert out.startswith("garments (drawn by code, not Fashion-MNIST): 256 images, ")
+    assert "One curve: at every step the losses of " in out
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["data"].startswith("garments")
+    assert results["dtype"] == "float32"
+    assert results["agreement"]["agree"] is True
+    for entry in results["runs"]:
+        assert len(entry["loss"]) == 4
+        assert {"backend", "norm", "val_loss", "val_accuracy"} <= set(entry)
+        assert {"seconds", "images_per_second", "dtype", "data"} <= set(entry)
+        assert len(entry["gamma"]) == len(entry["beta"]) == 6
+        assert bool(entry["setting"]) == (entry["norm"] == "builtin")
+    assert (tmp_path / "curves.png").exists()
+    assert "garments" in (tmp_path / "report.html").read_text()
+
+
+def test_compare_training_exits_with_1_when_a_curve_leaves(
+    monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setitem(comparison.TOLERANCE, "float32", 1e-30)
+    bn = backends.load(ONE[0])
+    builtin = bn.builtin
+    monkeypatch.setattr(bn, "builtin", lambda *a, **k: builtin(*a, eps=0.1, **k))
+    out = ["--out", str(tmp_path)]
+    assert run("compare", "training", "--backends", *ONE, *SMALL, *out) == 1
+    assert "The curves DO NOT agree: " in capsys.readouterr().out
+
+
+def test_nan_losses_never_agree_and_are_null_in_json():
+    runs = [
+        {"backend": "torch", "norm": norm, "loss": [1.0, loss]}
+        for norm, loss in (("scratch", float("nan")), ("builtin", 1.0))
+    ]
+    agreed = comparison.agreement(runs, [np.zeros(3), np.zeros(3)], "float32")
+    assert not agreed["agree"]
+    assert json.loads(comparison.to_json(runs))[0]["loss"] == [1.0, None]
+
+
+def test_train_writes_weights_that_train_can_start_from(tmp_path, capsys):
+    first = tmp_path / "first"
+    assert run("train", "--backend", *ONE, *SMALL, "--out", first) == 0
+    assert "validation accuracy" in capsys.readouterr().out
+    saved = training.load_weights(first / "weights.safetensors")
+    assert saved["bn1.moving_var"].shape == (6,)
+    again = ["--weights", first / "weights.safetensors", "--seed", 9, "--json"]
+    assert run("train", "--backend", *ONE, *SMALL, *again) == 0
+    second = json.loads(capsys.readouterr().out)["runs"][0]
+    losses = json.loads((first / "results.json").read_text())["runs"][0]["loss"]
+    assert second["loss"][0] < losses[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], "max_epochs must be at least 1; got 0"),
+        (["--samples", "999999"], "train must be between 1 and 20000; got 999999"),
+        (["--weights", "absent.safetensors"], "No such file or directory"),
+    ],
+)
+def test_errors_of_train(arguments, message, capsys):
+    assert run("train", "--backend", *ONE, *SMALL, *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("bn: error: ")
+    assert message in error
+
+
+def test_ctrl_c(monkeypatch, capsys):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run_data", interrupted)
+    assert run("data") == 130
+    assert capsys.readouterr().err == "bn: interrupted\n"
+
+
+def test_data(capsys):
+    assert run("data", "--data", "garments", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["train_images"] == [20000, 28, 28]
+
+
+def test_float64_reaches_every_backend(capsys):
+    for name in backends.installed():
+        load_or_skip(name)
+        small = ["--samples", 64, "--dtype", "float64", "--json"]
+        assert run("train", "--backend", name, *SMALL, *small) == 0
+        assert json.loads(capsys.readouterr().out)["runs"][0]["dtype"] == "float64"

@@ -1,0 +1,57 @@
+"""float32 output within 1e-5 + 1.2e-7 |mean| / std of float64, whatever the mean."""
+
+import numpy as np
+import pytest
+from conftest import load_or_skip
+
+from bn_from_scratch.compare import precision
+
+CASES = [  # n is 73,728, 200,704 and 200,704
+    (name, memory, shape)
+    for name, orders in precision.MEMORY.items()
+    for memory in orders
+    for shape in ((128, 6, 24, 24), (64, 3, 56, 56), (200_704, 3))
+    if memory == orders[0] or len(shape) == 4
+]
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e2, 1e3, 1e4, -1e4])
+@pytest.mark.parametrize(("name", "memory", "shape"), CASES)
+def test_the_layer_keeps_its_bound(name, memory, shape, mean):
+    bn = load_or_skip(name)
+    X = precision.make_input(shape, mean, memory)
+    layer = bn.BatchNorm(shape[1], len(shape))
+    error = precision.error(bn, layer, X, precision.reference(X))
+    assert error <= precision.bound(mean), f"{error:.1e}"
+
+
+def test_a_one_pass_variance_does_not():
+    """The bound tells a cancelling variance from a good one."""
+    X = precision.make_input((64, 3, 56, 56), 1e4)
+    axes = (0, 2, 3)
+    mean = X.mean(axes, keepdims=True)
+    var = np.square(X).mean(axes, keepdims=True) - np.square(mean)
+    Y = (X - mean) / np.sqrt(np.maximum(var, 0) + 1e-5)
+    assert np.max(np.abs(Y - precision.reference(X))) > 100 * precision.bound(1e4)
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "jax"])
+def test_compiled_code_keeps_the_bound(name):
+    """A compiler must not fold the correction of the mean away."""
+    bn = load_or_skip(name)
+    X = precision.make_input((64, 3, 56, 56), 1e4)
+    own, one, zero = np.moveaxis(X, 1, -1), np.ones(3, "f4"), np.zeros(3, "f4")
+
+    def forward(X):
+        return bn.batch_norm(X, one, zero, zero, one, training=True)[0]
+
+    if name == "jax":
+        import jax
+
+        Y = np.array(jax.jit(forward)(own))
+    else:
+        import tensorflow as tf
+
+        Y = tf.function(forward, jit_compile=True)(tf.constant(own)).numpy()
+    error = np.max(np.abs(np.moveaxis(Y, -1, 1) - precision.reference(X)))
+    assert error <= precision.bound(1e4)

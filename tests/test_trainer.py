@@ -1,0 +1,87 @@
+"""Training: one trajectory in every backend, and what a Trainer promises."""
+
+import functools
+
+import numpy as np
+import pytest
+from conftest import small_garments
+from tolerances import TRAJECTORY
+
+from bn_from_scratch import backends
+from bn_from_scratch.compare import norm_layer
+
+
+def train(bn, norm="scratch", dtype="float64", seed=0, weights=None, **options):
+    settings = {"max_epochs": 2, "batch_size": 32, "progress": False} | options
+    trainer = bn.Trainer(**settings)
+    model = bn.LeNet(norm_layer(bn, norm), seed, dtype)
+    history = trainer.fit(model, small_garments(), weights)
+    return trainer, history, trainer.predict(small_garments())
+
+
+@functools.cache
+def reference():
+    return train(backends.load(backends.installed()[0], "float64"))
+
+
+def test_one_trajectory(bn, norm):
+    """40 steps from the same weights on the same batches: the same losses."""
+    _, history, logits = train(bn, norm)
+    _, expected, expected_logits = reference()
+    np.testing.assert_allclose(history.loss, expected.loss, atol=TRAJECTORY[norm])
+    if norm == "scratch":
+        np.testing.assert_allclose(logits, expected_logits, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(history.val_loss, expected.val_loss, rtol=1e-9)
+        assert history.val_accuracy == expected.val_accuracy
+
+
+def test_it_learns(bn, norm):
+    _, history, _ = train(bn, norm, "float32", max_epochs=3)
+    assert np.mean(history.loss[-5:]) < 0.7 * np.mean(history.loss[:5])
+
+
+def test_compiled_and_eager_steps_agree(bn):
+    options = {"max_epochs": 1, "batch_size": 213}
+    losses = [train(bn, **options, compile=c)[1].loss for c in (False, None)]
+    np.testing.assert_allclose(*losses, atol=1e-12)
+
+
+def test_adam_is_the_frameworks_own(bn):
+    _, history, _ = train(bn, dtype="float32", optimizer="adam", lr=0.01)
+    _, sgd, _ = train(bn, dtype="float32", lr=0.01)
+    assert history.loss[0] == sgd.loss[0]
+    assert history.loss[-1] < sgd.loss[-1]
+
+
+def test_fit_starts_from_given_weights(bn):
+    """A model drawn from another seed forgets it and follows the same curve."""
+    start = bn.Trainer(progress=False)
+    start.prepare(bn.BNLeNet(dtype="float64"))
+    options = {"max_epochs": 1, "seed": 5}
+    _, history, _ = train(bn, **options, weights=start.get_weights())
+    _, expected, _ = train(bn, max_epochs=1)
+    assert history.loss == expected.loss
+
+
+def test_prediction_does_not_depend_on_the_batch(bn):
+    trainer, _, _ = train(bn, max_epochs=1)
+    X = np.random.default_rng(0).uniform(0, 1, (8, 1, 28, 28))
+    alone = np.concatenate([trainer.logits(x[None]) for x in X])
+    np.testing.assert_allclose(trainer.logits(X), alone, atol=1e-12)
+
+
+def test_evaluation_leaves_the_weights_alone(bn, norm):
+    trainer, _, _ = train(bn, norm, max_epochs=1)
+    before = trainer.get_weights()
+    trainer.logits(np.ones((8, 1, 28, 28)))
+    for name, value in trainer.get_weights().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_gpu_that_is_not_there(bn):
+    trainer = bn.Trainer(device="auto", progress=False)
+    trainer.prepare(bn.LeNet())
+    if trainer.device_used == "gpu":
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ValueError, match=r"^device gpu was asked for; \w+ finds none$"):
+        bn.Trainer(device="gpu").prepare(bn.LeNet())
