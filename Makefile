@@ -2,7 +2,11 @@
 # Needs Python 3.11, make, git and a package index; uv is fetched into .uv/ if absent.
 
 # uv does not read pip's settings; a folder of wheels that pip knows serves uv too.
-export UV_FIND_LINKS ?= $(shell python3 -m pip config get global.find-links 2>/dev/null)
+FIND_LINKS := $(shell python3 -m pip config get global.find-links 2>/dev/null)
+COMMA := ,
+EMPTY :=
+SPACE := $(EMPTY) $(EMPTY)
+export UV_FIND_LINKS ?= $(subst $(SPACE),$(COMMA),$(FIND_LINKS))
 
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 PYTHON := $(or $(shell command -v python3.11 2>/dev/null),python3)
