@@ -12,7 +12,10 @@ from bn_from_scratch import backends
 
 def __getattr__(name):
     if name in backends.NAMES:
-        return backends.load(name)
+        try:
+            return backends.load(name)
+        except AttributeError as error:  # `from ... import` would hide it
+            raise ImportError(f"the {name} backend fails to import: {error}") from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pooch
 
-from . import garments
+from bn_from_scratch import garments
 
 SOURCES = ("auto", "fashion-mnist", "garments")
 VARIABLE = "FASHION_MNIST_DIR"

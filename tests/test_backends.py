@@ -67,3 +67,15 @@ def test_unknown_names():
     with pytest.raises(AttributeError, match="has no attribute 'caffe'"):
         bn_from_scratch.caffe  # noqa: B018
     assert set(backends.NAMES) <= set(dir(bn_from_scratch))
+
+
+def test_a_framework_that_breaks_on_import_says_why(monkeypatch):
+    def broken(name):
+        raise AttributeError("module 'numpy' has no attribute 'bool'")
+
+    monkeypatch.setattr(backends, "load", broken)
+    with pytest.raises(ImportError) as caught:
+        from bn_from_scratch import mxnet  # noqa: F401
+    assert str(caught.value) == (
+        "the mxnet backend fails to import: module 'numpy' has no attribute 'bool'"
+    )

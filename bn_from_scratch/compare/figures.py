@@ -22,6 +22,7 @@ COLOURS = {
     "mxnet": "#009e73",
 }
 OTHER = "#808080"
+DASHES = {"builtin": (0, (4, 2)), "one-pass": (0, (1, 1.5))}
 MARKERS = {"channels-first": "o", "channels-last": "s"}
 WRONG = "wrong by more than its own standard deviation"
 WITHIN = "grey: within the bound"
@@ -46,7 +47,8 @@ STYLE = {  # fonts that matplotlib ships, so that every machine draws the same p
 
 def label(run):
     """The name of a run for a reader: `PyTorch scratch`, `JAX built-in`."""
-    norm = {"builtin": "built-in"}.get(run["norm"], run["norm"])
+    words = {"builtin": "built-in", "one-pass": "built-in, one-pass"}
+    norm = words.get(run["norm"], run["norm"])
     return f"{NAMES.get(run['backend'], run['backend'])} {norm}"
 
 
@@ -115,7 +117,10 @@ def place(runs, run):
 
 
 def curves(results, path):
-    """Draw the losses of all runs, and their distances, as a PNG of 1600 x 900."""
+    """Draw the losses of all runs, and their distances, as a PNG of 1600 x 900.
+
+    A single run has no distances: its validation accuracy is drawn instead.
+    """
     runs, table = results["runs"], losses(results["runs"])
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(16, 9), dpi=100, layout="constrained")
@@ -126,8 +131,11 @@ def curves(results, path):
         _nested(top, runs, table, 1.1 * min(1, 400 / table.shape[1]) ** 0.5)
         top.text(0.01, 0.03, lost(runs), transform=top.transAxes, color=ALARM)
         top.set_ylabel("training loss")
-        _magnify(top, runs, table)
-        _distances(bottom, results)
+        if len(runs) > 1:
+            _magnify(top, runs, table)
+            _distances(bottom, results)
+        else:
+            _validation(bottom, runs[0])
         air = 0.02 * table.shape[1] + 0.5
         bottom.set(xlabel="step", xlim=(1 - air, table.shape[1] + air))
         figure.legend(
@@ -196,9 +204,6 @@ def _distances(axes, results):
         shown = np.maximum(values, far.floor)
         axes.plot(far.steps, shown, color=colour, lw=0.8, alpha=0.3)
         axes.plot(far.steps, shown, "o", ms=4, mec=colour, mfc=face, mew=0.9)
-    if len(runs) == 1:
-        words = "one run: nothing to compare it with"
-        axes.text(0.5, 0.4, words, transform=axes.transAxes, ha="center")
     axes.axhline(tolerance, color=MUTED, lw=1, ls=(0, (6, 4)))
     right = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "top"}
     axes.text(0.995, tolerance * 0.8, f"tolerance {tolerance:g}", color=MUTED, **right)
@@ -210,6 +215,16 @@ def _distances(axes, results):
     axes.yaxis.set_major_locator(FixedLocator(decades(far.floor, top)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _power(y, far.floor)))
+
+
+def _validation(axes, run):
+    """The accuracy after each epoch, for a run that has nothing to be compared with."""
+    accuracies = run["val_accuracies"]
+    ends = len(run["loss"]) * np.arange(1, len(accuracies) + 1) / len(accuracies)
+    axes.plot(ends, accuracies, "o-", color=COLOURS.get(run["backend"], OTHER), lw=2.5)
+    axes.set_ylabel("validation accuracy")
+    last = f"after the last epoch: {accuracies[-1]:.4f}"
+    axes.set_title(f"Accuracy in prediction mode; {last}", loc="left", fontsize=17)
 
 
 def decades(floor, top):
@@ -224,8 +239,8 @@ def _power(value, floor):
 
 def _sample(run, marker=""):
     """A run in the legend."""
-    ours, colour = run["norm"] != "builtin", COLOURS.get(run["backend"], OTHER)
-    look = {"mfc": colour if ours else "white", "ls": "-" if ours else (0, (2, 1))}
+    ours, colour = run["norm"] == "scratch", COLOURS.get(run["backend"], OTHER)
+    look = {"mfc": colour if ours else "white", "ls": DASHES.get(run["norm"], "-")}
     return Line2D([], [], color=colour, lw=3, marker=marker, label=label(run), **look)
 
 
@@ -280,9 +295,9 @@ def _errors(axes, rows, means, floor, top):
         shift = 0.24 * ((k + 0.5) / len(layers) - 0.5)  # equal errors stay visible
         xs = np.array([x[row["mean"]] + shift for row in points])
         ys = np.array([row["error"] for row in points], dtype=float)
-        colour, ours = COLOURS.get(backend, OTHER), norm != "builtin"
+        colour, ours = COLOURS.get(backend, OTHER), norm == "scratch"
         line = {"color": colour, "lw": 2.2 if ours else 1.6, "zorder": 3 if ours else 2}
-        line |= {"ls": "-" if ours else (0, (4, 2)), "mfc": colour if ours else "white"}
+        line |= {"ls": DASHES.get(norm, "-"), "mfc": colour if ours else "white"}
         marker = MARKERS.get(memory, "D")
         axes.plot(xs, np.maximum(ys, floor), marker=marker, ms=7, **line)
         lost = ~np.isfinite(ys)

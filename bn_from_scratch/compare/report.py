@@ -191,7 +191,15 @@ def _table(results):
         [_short(apart[f"{run['backend']}/{run['norm']}"]) for run in runs],
     ]
     head = ["run", "last training loss", "validation loss", "accuracy", "images/s"]
-    return _grid([*head, "largest difference"], zip(*columns, strict=True))
+    stored = [
+        f"<p>Validation reads the moving averages, and in {escape(label(run))} "
+        f"{escape(run['setting']['moving_var'])}.</p>"
+        for run in runs
+        if "moving_var" in run["setting"]
+    ]
+    return _grid([*head, "largest difference"], zip(*columns, strict=True)) + "".join(
+        stored
+    )
 
 
 def _settings(runs):

@@ -1,7 +1,7 @@
-"""Import MXNet 1.9.1 beside NumPy 2.
+"""Import MXNet 1.9.1 beside NumPy 2, or 1.26.
 
-MXNet reads names that NumPy 2 removed, and only while it is being imported: they are
-put back for that time and taken away again.
+MXNet reads names that NumPy removed, and only while it is being imported: they are put
+back for that time and taken away again.
 """
 
 import importlib
@@ -18,6 +18,7 @@ REMOVED = {
     "PINF": np.inf,
     "PZERO": 0.0,
     "alltrue": np.all,
+    "bool": np.bool_,  # gone in 1.24, back in 2.0
     "in1d": np.isin,
     "mirr": None,
     "msort": None,
@@ -35,7 +36,8 @@ REMOVED = {
 
 def import_mxnet():
     """The mxnet module; NumPy is left as it was found."""
-    absent = [name for name in REMOVED if not hasattr(np, name)]
+    # Not hasattr: NumPy 1.26 answers it for some of these with a warning.
+    absent = [name for name in REMOVED if name not in vars(np)]
     try:
         for name in absent:
             setattr(np, name, REMOVED[name])
