@@ -45,6 +45,16 @@ def test_training_under_jit_returns_the_moved_statistics():
     np.testing.assert_allclose(moving_mean, 0.1 * X.mean(0), rtol=1e-5)
 
 
+def test_the_moved_statistics_carry_no_gradient():
+    one, zero = jnp.ones(5), jnp.zeros(5)
+
+    def moved(X):
+        _, mean, var = bn.batch_norm(X, one, zero, zero, one, training=True)
+        return (mean + var).sum()
+
+    np.testing.assert_array_equal(jax.grad(moved)(X), np.zeros_like(X))
+
+
 def test_state_survives_a_file(tmp_path):
     from flax import serialization
 

@@ -57,6 +57,16 @@ def test_the_update_happens_once_in_forward():
     np.testing.assert_array_equal(layer.moving_mean.data().asnumpy(), moved)
 
 
+def test_the_moved_statistics_carry_no_gradient():
+    one, zero, leaf = mxnet.np.ones(5), mxnet.np.zeros(5), to_mxnet(X)
+    leaf.attach_grad()
+    with mxnet.autograd.record():
+        _, mean, var = bn.batch_norm(leaf, one, zero, zero, one, training=True)
+        moved = (mean + var).sum()
+    with pytest.raises(mxnet.base.MXNetError, match="not in a computational graph"):
+        moved.backward()
+
+
 def test_moving_statistics_are_saved_and_restored(tmp_path):
     model, other = bn.BNLeNet(seed=0), bn.BNLeNet(seed=1)
     images = to_mxnet(np.random.default_rng(0).random((4, 1, 28, 28), "float32"))

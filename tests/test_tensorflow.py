@@ -58,6 +58,14 @@ def test_an_empty_batch_of_unknown_size():
     np.testing.assert_allclose(layer.moving_mean.numpy(), 0.1 * X.mean(0), rtol=1e-5)
 
 
+def test_the_moved_statistics_carry_no_gradient():
+    one, zero, leaf = tf.ones(5), tf.zeros(5), tf.constant(X)
+    with tf.GradientTape() as tape:
+        tape.watch(leaf)
+        moved = bn.batch_norm(leaf, one, zero, zero, one, training=True)[1:]
+    assert tape.gradient(moved, leaf) is None
+
+
 def test_without_training_the_layer_predicts():
     layer = bn.BatchNorm(5, 2)
     layer(X)

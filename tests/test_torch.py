@@ -55,6 +55,13 @@ def test_prediction_then_training_then_backward():
     np.testing.assert_allclose(X.grad, (1 / std).expand(9, 5), rtol=1e-6)
 
 
+def test_the_moved_statistics_carry_no_gradient():
+    X, one, zero = torch.randn(9, 5, requires_grad=True), torch.ones(5), torch.zeros(5)
+    _, mean, var = bn.batch_norm(X, one, zero, zero, one, training=True)
+    assert not mean.requires_grad
+    assert not var.requires_grad
+
+
 def test_channels_last_memory_stays_channels_last():
     X = torch.randn(8, 5, 4, 3).to(memory_format=torch.channels_last)
     Y = bn.BatchNorm(5, 4)(X)
