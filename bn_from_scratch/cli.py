@@ -78,6 +78,11 @@ def _add_training(command, epochs, samples):
     command.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd")
     command.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     command.add_argument("--seed", type=int, default=0)
+    command.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="compile the steps; by default all but PyTorch do",
+    )
     command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     _add_data(command)
 
@@ -111,6 +116,7 @@ def run_train(args):
     if args.weights:
         settings["weights"] = training.load_weights(args.weights)
     if args.out:
+        make_folder(args.out)
         settings["checkpoint"] = f"{args.out}/weights.safetensors"
     results = comparison.compare_training(
         [backend], [args.norm], load_data(args), **settings
@@ -145,6 +151,7 @@ def run_compare_precision(args):
     from bn_from_scratch.files import write_atomically
 
     names = chosen_backends(args.backends)
+    make_folder(args.out)
     rows = precision.compare_precision(names, args.norms, progress=say)
     results = {"data": "normal random numbers, std 1", "rows": rows}
     print(to_json(results) if args.json else precision.render(rows))
@@ -159,6 +166,7 @@ def run_compare_training(args):
     from bn_from_scratch.compare import training
 
     names, settings = chosen_backends(args.backends), training_settings(args)
+    make_folder(args.out)
     data = load_data(args)
     results = training.compare_training(names, args.norms, data, **settings)
     print(training.to_json(results) if args.json else training.render(results))
@@ -208,6 +216,7 @@ def training_settings(args):
         "dtype": args.dtype,
         "seed": args.seed,
         "device": args.device,
+        "compile": args.compile,
         "command": " ".join(["bn", *sys.argv[1:]]),
     }
 
@@ -216,6 +225,13 @@ def load_data(args):
     from bn_from_scratch import data
 
     return data.load(args.data, args.data_dir).take(getattr(args, "samples", None))
+
+
+def make_folder(path):
+    """Before the work begins: a folder that cannot be is known at once."""
+    import pathlib
+
+    pathlib.Path(path).mkdir(parents=True, exist_ok=True)
 
 
 def say(text):

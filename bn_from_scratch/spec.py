@@ -31,7 +31,7 @@ def param_shape(ndim, channel_axis):
 
 def values_per_channel(shape, channel_axis=CHANNEL_AXIS):
     """The n of the equations.  (8, 5, 4, 4), 1 -> 128."""
-    return math.prod(shape[a] for a in reduce_axes(len(shape), channel_axis))
+    return math.prod([shape[a] for a in reduce_axes(len(shape), channel_axis)])
 
 
 # --- Forward -------------------------------------------------------------------------

@@ -155,6 +155,15 @@ def test_errors_of_train(arguments, message, capsys):
     assert message in error
 
 
+def test_an_output_folder_that_cannot_be_is_known_before_the_work(tmp_path, capsys):
+    path = tmp_path / "file"
+    path.touch()
+    for command in (["compare", "training", "--backends"], ["train", "--backend"]):
+        assert run(*command, *ONE, *SMALL, "--out", path) == 2
+        error = capsys.readouterr().err
+        assert error == f"bn: error: [Errno 17] File exists: '{path}'\n"
+
+
 def test_ctrl_c(monkeypatch, capsys):
     def interrupted(args):
         raise KeyboardInterrupt

@@ -71,9 +71,18 @@ def reference_logits():
 
 def logits_of(bn, norm):
     trainer, rng = prepared(bn, norm), np.random.default_rng(0)
-    shapes = {name: w.shape for name, w in trainer.get_weights().items()}
-    trainer.set_weights({n: rng.uniform(0.5, 2, s) for n, s in shapes.items()})
-    return trainer.logits(rng.uniform(0, 1, (4, *lenet.IMAGE)))
+    weights = {}
+    for name, w in trainer.get_weights().items():
+        fan_in = max(1, w[0].size)  # scaled so that no layer loses its input
+        weights[name] = rng.normal(0, 8 / np.sqrt(fan_in), w.shape)
+        if name.endswith(("gamma", "moving_var")):
+            weights[name] = rng.uniform(0.5, 2, w.shape)
+    trainer.set_weights(weights)
+    return trainer.logits(rng.normal(0, 1, (4, *lenet.IMAGE)))
+
+
+def test_the_logits_tell_the_images_apart():
+    assert np.ptp(reference_logits(), axis=0).min() > 0.01
 
 
 def test_all_backends_give_the_same_logits(bn, norm):

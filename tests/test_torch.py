@@ -77,6 +77,13 @@ def test_bfloat16():
     assert difference <= TOLERANCE["bfloat16"]
 
 
+def test_the_layer_compiles_without_a_graph_break():
+    layer, eager, X = bn.BatchNorm(5, 2), bn.BatchNorm(5, 2), torch.randn(9, 5)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(X), eager(X))
+    assert torch.equal(layer.moving_var, eager.moving_var)
+
+
 def test_the_layer_can_be_exported_and_copied():
     layer = layer_after_a_batch().eval()
     X = torch.ones(3, 5)
