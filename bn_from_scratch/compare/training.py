@@ -103,7 +103,7 @@ def environment():
     """Versions of what the figures were made with."""
     system = f"{platform.system()} {platform.machine()}"
     found = {"python": platform.python_version(), "platform": system}
-    found["cores"] = len(os.sched_getaffinity(0))
+    found["cores"] = os.cpu_count()
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
