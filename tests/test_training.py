@@ -117,7 +117,9 @@ def test_weights_that_do_not_fit(given, message):
 def test_set_weights_checks_first():
     trainer, model = Softmax(progress=False), new_model()
     trainer.prepare(model)
-    with pytest.raises(ValueError, match=r"^w has shape \(10, 784\); the weights give "):
+    with pytest.raises(
+        ValueError, match=r"^w has shape \(10, 784\); the weights give "
+    ):
         trainer.set_weights({"w": np.ones(3)})
     assert model["w"].shape == (10, 784)
 
