@@ -42,7 +42,8 @@ def load(name, dtype="float32"):
             f"pip install 'bn-from-scratch[{name}]'"
         )
     # An OpenMP thread that spins while it waits starves the others where cores are few:
-    # 316 images/s against 5,906 on two cores.  Read once, when the framework loads.
+    # with one of two cores busy, 316 images/s against 5,906.  On idle cores waiting
+    # passively costs about a tenth.  Read once, when the framework loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     backend = importlib.import_module(f"{__name__}.{name}")
     if name == "jax" and dtype == "float64":  # off by default, for the whole process
