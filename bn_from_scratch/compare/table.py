@@ -1,23 +1,26 @@
 """Text tables for the terminal."""
 
+import re
+
+NUMBER = re.compile(r"[-+\d.,e]+|nan|inf")
+
 
 def table(header, rows):
-    """Columns as wide as their longest cell; numbers stand to the right."""
-    cells = [[str(cell) for cell in row] for row in [header, *rows]]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    text = [
-        all(isinstance(v, str) for v in column) for column in zip(*rows, strict=True)
-    ]
+    """Columns as wide as their longest cell; those of numbers stand to the right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    columns = list(zip(header, *cells, strict=True))
+    right = [all(map(NUMBER.fullmatch, column[1:])) for column in columns]
+    widths = [max(map(len, column)) for column in columns]
     lines = []
-    for row in cells:
-        aligned = zip(row, widths, text, strict=True)
-        lines.append("  ".join(c.ljust(w) if t else c.rjust(w) for c, w, t in aligned))
+    for row in [header, *cells]:
+        aligned = zip(row, widths, right, strict=True)
+        lines.append("  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in aligned))
     lines.insert(1, "  ".join("-" * w for w in widths))
     return "\n".join(line.rstrip() for line in lines)
 
 
 class Figure(float):
-    """A number shown as 1.2e-16, right-aligned by `table`."""
+    """A number shown as 1.2e-16."""
 
     def __str__(self):
         return "0" if self == 0 else f"{float(self):.1e}"
