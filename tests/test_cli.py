@@ -117,6 +117,28 @@ def test_compare_training_exits_with_1_when_a_curve_leaves(
     assert "The curves DO NOT agree: " in capsys.readouterr().out
 
 
+def test_agreement_compares_every_pair():
+    losses = {"torch/scratch": [1.0, 2.0], "jax/scratch": [1.0, 2.5]}
+    losses |= {"jax/builtin": [4.0, 2.5]}
+    runs = [
+        dict(zip(("backend", "norm"), key.split("/"), strict=True)) for key in losses
+    ]
+    for entry, values in zip(runs, losses.values(), strict=True):
+        entry["loss"] = values
+    labels = [np.array([1, 2]), np.array([1, 2]), np.array([1, 3])]
+    agreed = comparison.agreement(runs, labels, "float32")
+    assert agreed["loss_difference"] == {
+        "torch/scratch": 3.0,
+        "jax/scratch": 3.0,
+        "jax/builtin": 3.0,
+    }
+    assert agreed["largest_loss_difference"] == 3.0
+    assert agreed["scratch_loss_difference"] == 0.5
+    assert agreed["predictions_unlike_the_first_run"]["jax/builtin"] == 1
+    alone = comparison.agreement(runs[2:], labels[2:], "float32")
+    assert (alone["agree"], alone["scratch_loss_difference"]) == (True, 0.0)
+
+
 def test_nan_losses_never_agree_and_are_null_in_json():
     runs = [
         {"backend": "torch", "norm": norm, "loss": [1.0, loss]}
@@ -138,6 +160,12 @@ def test_train_writes_weights_that_train_can_start_from(tmp_path, capsys):
     second = json.loads(capsys.readouterr().out)["runs"][0]
     losses = json.loads((first / "results.json").read_text())["runs"][0]["loss"]
     assert second["loss"][0] < losses[0]
+
+
+def test_a_network_without_normalization_has_a_report_too(tmp_path):
+    options = ["--norm", "none", "--out", tmp_path]
+    assert run("train", "--backend", *ONE, *SMALL, *options) == 0
+    assert "no normalization" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

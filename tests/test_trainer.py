@@ -53,6 +53,35 @@ def test_adam_is_the_frameworks_own(bn):
     assert history.loss[-1] < sgd.loss[-1]
 
 
+def with_inertia(bn):
+    """SGD with momentum 0.9, as each framework makes it."""
+    name = bn.__name__.rpartition(".")[2]
+    if name == "torch":
+        import torch
+
+        return functools.partial(torch.optim.SGD, momentum=0.9)
+    if name == "tensorflow":
+        import keras
+
+        return functools.partial(keras.optimizers.SGD, momentum=0.9)
+    if name == "jax":
+        import optax
+
+        return functools.partial(optax.sgd, momentum=0.9)
+    import mxnet
+
+    return functools.partial(mxnet.optimizer.SGD, momentum=0.9)
+
+
+def test_any_optimizer_of_the_framework(bn):
+    """Two steps of SGD with momentum, the second of which tells it from plain SGD."""
+    options = {"max_epochs": 1, "batch_size": 213, "dtype": "float32"}
+    _, history, _ = train(bn, **options, optimizer=with_inertia(bn))
+    _, plain, _ = train(bn, **options)
+    np.testing.assert_allclose(history.loss[:2], plain.loss[:2], rtol=1e-5)
+    assert abs(history.loss[2] - plain.loss[2]) > 1e-3
+
+
 def test_fit_starts_from_given_weights(bn):
     """A model drawn from another seed forgets it and follows the same curve."""
     start = bn.Trainer(progress=False)

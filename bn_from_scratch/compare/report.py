@@ -38,7 +38,8 @@ def html(results, path):
         "differences": _differences(results),
         "marks": "Digits that the runs do not share are coloured." * (len(runs) > 1),
         "table": _table(results),
-        "learned": _learned(runs, "gamma") + _learned(runs, "beta"),
+        "learned": _learned(runs, "gamma") + _learned(runs, "beta")
+        or "<p>This network has no normalization.</p>",
         "settings": _settings(runs),
         "command": escape(results["command"]),
         "environment": _pairs(results["environment"]),
@@ -156,6 +157,8 @@ def _differences(results):
 def _learned(runs, name):
     """gamma or beta of the first layer: bars side by side, and the numbers."""
     values = np.array([run[name] for run in runs], dtype=float)
+    if not values.size:
+        return ""
     values[~np.isfinite(values)] = np.nan
     low, high = _span(np.append(values, 0))
     bars, (count, channels) = "", values.shape

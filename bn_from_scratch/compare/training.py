@@ -83,14 +83,15 @@ def agreement(runs, predictions, dtype):
     """How far the losses lie apart at any step; NaN counts as disagreement."""
     losses = np.array([run["loss"] for run in runs])
     keys = [f"{run['backend']}/{run['norm']}" for run in runs]
-    apart = np.abs(losses[:, None] - losses[None]).max(axis=(1, 2))
-    scratch = losses[[run["norm"] == "scratch" for run in runs]]
+    pairs = np.abs(losses[:, None] - losses[None]).max(axis=2)
+    apart = pairs.max(axis=1)
+    scratch = [run["norm"] == "scratch" for run in runs]
     largest, tolerance = float(apart.max()), TOLERANCE[dtype]
     return {
         "tolerance": tolerance,
         "agree": largest <= tolerance,
         "largest_loss_difference": largest,
-        "scratch_loss_difference": float(np.ptp(scratch, axis=0).max(initial=0)),
+        "scratch_loss_difference": float(pairs[scratch][:, scratch].max(initial=0)),
         "loss_difference": dict(zip(keys, apart.tolist(), strict=True)),
         "predictions_unlike_the_first_run": {
             key: int(np.sum(labels != predictions[0]))
