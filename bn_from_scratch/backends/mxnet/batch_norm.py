@@ -99,9 +99,8 @@ class BatchNorm(nn.Block):
         state = (p.data(X.ctx) for p in params)
         settings = {"eps": self.eps, "momentum": self.momentum}
         Y, moving_mean, moving_var = batch_norm(X, *state, training=True, **settings)
-        with autograd.pause():
-            self.moving_mean.data(X.ctx)[:] = moving_mean
-            self.moving_var.data(X.ctx)[:] = moving_var
+        self.moving_mean.data(X.ctx)[:] = moving_mean
+        self.moving_var.data(X.ctx)[:] = moving_var
         return Y
 
     def eval_forward(self, X):
