@@ -34,8 +34,9 @@ def parser():
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="train a LeNet in one framework")
-    train.add_argument("--backend", choices=backends.NAMES, help="default: the first")
-    train.add_argument("--norm", choices=NORMS, default="scratch")
+    names = "--backend", "--backends"  # the second as `compare` has it
+    train.add_argument(*names, choices=backends.NAMES, help="default: the first")
+    train.add_argument("--norm", "--norms", choices=NORMS, default="scratch")
     _add_training(train, epochs=10, samples=None)
     train.add_argument(
         "--weights", metavar="FILE", help="start from a .safetensors file"

@@ -192,6 +192,11 @@ def test_an_output_folder_that_cannot_be_is_known_before_the_work(tmp_path, caps
         assert error == f"bn: error: [Errno 17] File exists: '{path}'\n"
 
 
+def test_train_knows_the_names_that_compare_has():
+    args = cli.parser().parse_args(["train", "--backends", "jax", "--norms", "none"])
+    assert (args.backend, args.norm) == ("jax", "none")
+
+
 def test_ctrl_c(monkeypatch, capsys):
     def interrupted(args):
         raise KeyboardInterrupt
