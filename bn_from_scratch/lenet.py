@@ -61,8 +61,12 @@ def to_channels_first(name, array):
 
 
 def position(name):
-    """Where a layer or parameter stands in the network, as a key to sort by."""
+    """Where a layer or parameter stands in the network, as a key to sort by.
+
+    Layers that are not LeNet's come last.
+    """
     layer, _, parameter = name.partition(".")
     layers = "conv1 bn1 conv2 bn2 dense1 bn3 dense2 bn4 dense3".split()
     parameters = "weight bias gamma beta moving_mean moving_var".split()
-    return layers.index(layer), parameters.index(parameter) if parameter else -1
+    place = layers.index(layer) if layer in layers else len(layers)
+    return place, parameters.index(parameter) if parameter in parameters else -1

@@ -88,6 +88,11 @@ def test_all_backends_give_the_same_logits(bn, norm):
     np.testing.assert_allclose(logits_of(bn, norm), expected, rtol=1e-12)
 
 
+def test_names_sort_as_the_network_reads():
+    shuffled = [*reversed(NAMES), "extra.kernel"]
+    assert sorted(shuffled, key=lenet.position) == [*NAMES, "extra.kernel"]
+
+
 @pytest.mark.parametrize("name", [*lenet.initial_weights(), "bn1.gamma"])
 def test_layouts_are_inverse(name):
     weights = lenet.initial_weights() | {"bn1.gamma": np.arange(6.0)}
