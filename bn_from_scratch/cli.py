@@ -1,15 +1,16 @@
 """The command line: `bn train`, `bn compare`, `bn data`.
 
 Exit status: 0 done, and what was compared agrees; 1 it does not agree; 2 it could not
-be run.  Imports wait until a command needs them, so that --help answers at once.
+be run; 130 interrupted.  Imports wait until a command needs them, so that --help
+answers at once.
 """
 
 import argparse
 import sys
 
 from bn_from_scratch import backends
+from bn_from_scratch.compare import NORMS
 
-NORMS = ("scratch", "builtin", "none")
 DATA_HELP = "auto takes Fashion-MNIST, and drawn garments where it cannot be had"
 
 

@@ -63,7 +63,7 @@ def exchange_names(variables):
     The layers come in the order of the network; a tree of JAX sorts them by name.
     """
     named = {}
-    for layer in sorted(variables["params"], key=lenet.position):
+    for layer in variables["params"]:
         native = "scale" in variables["params"][layer]
         names = NAMES if native else {"weight": "kernel"}
         theirs = {v: k for k, v in names.items()}
