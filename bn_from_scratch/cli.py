@@ -1,4 +1,4 @@
-"""The command line: `bn train`, `bn compare`, `bn data`.
+"""The command line: `bn train`, `bn compare`, `bn bench`, ...
 
 Exit status: 0 done, and what was compared agrees; 1 it does not agree; 2 it could not
 be run; 130 interrupted.  Imports wait until a command needs them, so that --help
@@ -61,9 +61,18 @@ def parser():
         kind.add_argument("--backends", type=_names(backends.NAMES), metavar="A,B")
         norms = ("scratch", "builtin")
         kind.add_argument(
-            "--norms", type=_names(NORMS[:2]), default=norms, metavar="A,B"
+            "--norms", type=_names(NORMS[:3]), default=norms, metavar="A,B"
         )
         kind.add_argument("--json", action="store_true", help="print JSON, no table")
+
+    bench = commands.add_parser("bench", help="time ours against the built-in layers")
+    bench.add_argument("--backends", type=_names(backends.NAMES), metavar="A,B")
+    bench.add_argument("--rounds", type=int, default=9, help="turns of each layer")
+    bench.add_argument("--json", action="store_true", help="print JSON, no tables")
+    bench.set_defaults(run=run_bench)
+
+    variants = commands.add_parser("variants", help="which variants combine, and why")
+    variants.set_defaults(run=run_variants)
 
     data = commands.add_parser("data", help="find, fetch and verify the data set")
     _add_data(data)
@@ -174,6 +183,26 @@ def run_compare_training(args):
     print(training.to_json(results) if args.json else training.render(results))
     say_written(training.save(results, args.out))
     return 0 if results["agreement"]["agree"] else 1
+
+
+def run_bench(args):
+    import json
+
+    from bn_from_scratch.compare import bench
+
+    if args.rounds < 1:
+        raise ValueError(f"rounds must be at least 1; got {args.rounds}")
+    names = chosen_backends(args.backends)
+    results = bench.compare_speed(names, args.rounds, progress=say)
+    print(json.dumps(results, indent=1) if args.json else bench.render(results))
+    return 0
+
+
+def run_variants(args):
+    from bn_from_scratch import combinations
+
+    print(combinations.render())
+    return 0
 
 
 def run_data(args):

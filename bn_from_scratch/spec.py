@@ -5,10 +5,12 @@ number of further axes; n is the number of values per channel, N times those axe
 The paper is Ioffe and Szegedy 2015, "Batch Normalization: Accelerating Deep Network
 Training by Reducing Internal Covariate Shift" (Algorithms 1 and 2); the names are those
 of the d2l chapter.  The backends translate these functions and quote the equation tags.
+
+`axis` is the channel axis, or several: statistics are taken over all the others, and
+mean, var, gamma and beta have the sizes of `axis`, in the order of X.
 """
 
 import math
-import numbers
 
 import numpy as np
 
@@ -19,35 +21,48 @@ CHANNEL_AXIS = 1
 # --- The axis rule -------------------------------------------------------------------
 
 
-def reduce_axes(ndim, channel_axis):
-    """Axes averaged over: all but the channel.  4, 1 -> (0, 2, 3)."""
-    return tuple(a for a in range(ndim) if a != channel_axis % ndim)
+def kept_axes(ndim, axis):
+    """The axes that are not averaged over, in the order of X.  4, -1 -> (3,)."""
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    return tuple(sorted(a % ndim for a in axes))
 
 
-def param_shape(ndim, channel_axis):
-    """Shape that broadcasts a [C] vector against X.  4, 1 -> (1, -1, 1, 1)."""
-    return tuple(-1 if a == channel_axis % ndim else 1 for a in range(ndim))
+def reduce_axes(ndim, axis):
+    """Axes averaged over: all but the kept.  4, 1 -> (0, 2, 3)."""
+    kept = kept_axes(ndim, axis)
+    return tuple(a for a in range(ndim) if a not in kept)
 
 
-def values_per_channel(shape, channel_axis=CHANNEL_AXIS):
+def stats_shape(shape, axis):
+    """Shape of mean, var, gamma and beta.  (8, 5, 4, 4), 1 -> (5,)."""
+    return tuple(shape[a] for a in kept_axes(len(shape), axis))
+
+
+def param_shape(shape, axis):
+    """The same shape, broadcastable against X.  (8, 5, 4, 4), 1 -> (1, 5, 1, 1)."""
+    kept = kept_axes(len(shape), axis)
+    return tuple(size if a in kept else 1 for a, size in enumerate(shape))
+
+
+def values_per_channel(shape, axis=CHANNEL_AXIS):
     """The n of the equations.  (8, 5, 4, 4), 1 -> 128."""
-    return math.prod([shape[a] for a in reduce_axes(len(shape), channel_axis)])
+    return math.prod([shape[a] for a in reduce_axes(len(shape), axis)])
 
 
 # --- Forward -------------------------------------------------------------------------
 
 
-def batch_stats(X):
+def batch_stats(X, axis=CHANNEL_AXIS):
     """Mean and biased variance of each channel.  X [N, C, *] -> [C], [C]."""
-    axes = reduce_axes(X.ndim, CHANNEL_AXIS)
-    mean = X.mean(axes, keepdims=True)  # (1)  mean = sum(X) / n
-    var = np.square(X - mean).mean(axes)  # (2)  var = sum((X - mean)^2) / n
-    return mean.reshape(-1), var
+    axes = reduce_axes(X.ndim, axis)
+    mean = X.mean(axes)  # (1)  mean = sum(X) / n
+    var = np.square(X - _like(mean, X, axis)).mean(axes)  # (2)  sum((X - mean)^2) / n
+    return mean, var
 
 
-def normalize(X, mean, var, gamma, beta, eps):
+def normalize(X, mean, var, gamma, beta, eps, axis=CHANNEL_AXIS):
     """Standardize X, then scale by gamma and shift by beta.  [N, C, *] -> same."""
-    mean, var, gamma, beta = (_like(v, X) for v in (mean, var, gamma, beta))
+    mean, var, gamma, beta = (_like(v, X, axis) for v in (mean, var, gamma, beta))
     X_hat = (X - mean) / np.sqrt(var + eps)  # (3)
     return gamma * X_hat + beta  # (4)
 
@@ -69,32 +84,46 @@ def batch_norm(
     training,
     eps=EPS,
     momentum=MOMENTUM,
+    axis=CHANNEL_AXIS,
     correction=0,
 ):
     """Batch-normalize X [N, C, *]; return Y and the new moving mean and variance [C].
 
-    `correction=1` stores the unbiased variance, n / (n - 1) times `var`, in the moving
-    average (the convention of PyTorch); the normalization itself is always biased.
+    `correction=1` stores the unbiased variance in the moving average (the convention of
+    PyTorch); the normalization itself is always biased.
     An empty batch has no statistics and leaves the moving averages alone.
     """
     X, gamma, beta, moving_mean, moving_var = _float64(
         X, gamma, beta, moving_mean, moving_var
     )
     if not training or X.size == 0:
-        Y = normalize(X, moving_mean, moving_var, gamma, beta, eps)
+        Y = normalize(X, moving_mean, moving_var, gamma, beta, eps, axis)
         return Y, moving_mean, moving_var
-    mean, var = batch_stats(X)
-    Y = normalize(X, mean, var, gamma, beta, eps)
-    n = values_per_channel(X.shape)
-    stored = var * n / (n - correction)
+    mean, var = batch_stats(X, axis)
+    Y = normalize(X, mean, var, gamma, beta, eps, axis)
+    stored = unbiased(var, values_per_channel(X.shape, axis), correction)
+    mean, stored = stop_gradient(mean), stop_gradient(stored)
     return Y, *update_moving(moving_mean, moving_var, mean, stored, momentum)
+
+
+def unbiased(var, n, correction):
+    """The variance to store: biased (0) or unbiased (1).  [C] -> [C]."""
+    return var * n / (n - correction)  # (11)
 
 
 # --- Backward ------------------------------------------------------------------------
 
 
 def batch_norm_backward(
-    dY, X, gamma, moving_mean, moving_var, *, training, eps=EPS, momentum=MOMENTUM
+    dY,
+    X,
+    gamma,
+    moving_mean,
+    moving_var,
+    *,
+    training,
+    eps=EPS,
+    axis=CHANNEL_AXIS,
 ):
     """Gradients of sum(dY * Y).  dY, X [N, C, *] -> dX [N, C, *], dgamma, dbeta [C].
 
@@ -104,65 +133,119 @@ def batch_norm_backward(
     dY, X, gamma, moving_mean, moving_var = _float64(
         dY, X, gamma, moving_mean, moving_var
     )
-    axes = reduce_axes(X.ndim, CHANNEL_AXIS)
-    mean, var = batch_stats(X) if training else (moving_mean, moving_var)
-    std = np.sqrt(_like(var, X) + eps)
-    X_hat = (X - _like(mean, X)) / std
+    axes = reduce_axes(X.ndim, axis)
+    mean, var = batch_stats(X, axis) if training else (moving_mean, moving_var)
+    mean, var, gamma = (_like(v, X, axis) for v in (mean, var, gamma))
+    std = np.sqrt(var + eps)
+    X_hat = (X - mean) / std
     dbeta = dY.sum(axes)  # (7)
     dgamma = (dY * X_hat).sum(axes)  # (8)
     dX = dY
     if training:
-        n = values_per_channel(X.shape)
-        dX = dY - _like(dbeta, X) / n - X_hat * _like(dgamma, X) / n  # (9)
-    return _like(gamma, X) / std * dX, dgamma, dbeta  # (10)
+        n = values_per_channel(X.shape, axis)
+        along = _like(dbeta, X, axis) + X_hat * _like(dgamma, X, axis)
+        dX = dY - along / n  # (9)
+    return gamma / std * dX, dgamma, dbeta  # (10)
+
+
+# --- Statistics of some values, and of many parts ------------------------------------
+
+
+def masked_stats(X, mask, axis=CHANNEL_AXIS):
+    """`batch_stats` of the positions where `mask` (broadcastable to X) is true, and n.
+
+    No position at all gives mean 0, variance 0 and n = 0.
+    """
+    axes, mask = reduce_axes(X.ndim, axis), np.broadcast_to(mask, X.shape)
+    n = mask.sum(axes)
+    mean = np.where(mask, X, 0).sum(axes) / np.maximum(n, 1)  # (12)
+    centred = np.where(mask, X - _like(mean, X, axis), 0)
+    var = np.square(centred).sum(axes) / np.maximum(n, 1)  # (13)
+    return mean, var, n.max()
+
+
+def pool(mean, var, n):
+    """Statistics of a whole from its parts.  [G, C], [G, C], [G] -> [C], [C], n.
+
+    The law of total variance: the mean of the variances and the variance between the
+    means, of groups, replicas, micro-batches or batches.
+    """
+    weights = n.reshape(-1, *[1] * (mean.ndim - 1))
+    total = np.maximum(n.sum(), 1)  # (14)
+    whole = (weights * mean).sum(0) / total  # (15)
+    var = (weights * (var + np.square(mean - whole))).sum(0) / total  # (16)
+    return whole, var, n.sum()
+
+
+def cumulate(moving_mean, moving_var, count, mean, var, n, correction=0):
+    """Pool a batch of n values per channel into averages over `count` values.
+
+    What `momentum=None` does: statistics of all values so far, whatever the batches.
+    """
+    so_far = moving_var * (count - correction) / max(count, 1)  # undoes (11)
+    mean, var = np.stack([moving_mean, mean]), np.stack([so_far, var])
+    mean, var, count = pool(mean, var, np.array([count, n]))
+    enough = max(count, 1 + correction)  # of fewer values var is 0, not 0 / 0
+    return mean, unbiased(var, enough, correction), count
+
+
+# --- Variants: other statistics, or other factors; the same normalization ------------
+
+
+def ghost_batches(X, ghost_size, order="contiguous"):
+    """X cut along axis 0 into virtual batches.  [N, *] -> N / ghost_size of them.
+
+    "strided" deals the examples out like cards: Keras 2's order.
+    """
+    groups = len(X) // ghost_size
+    if order == "strided":
+        return [X[g::groups] for g in range(groups)]
+    return np.split(X, groups)
+
+
+def renorm_factors(mean, var, like_mean, like_std, eps, r_max, d_max, r_min=None):
+    """What brings X_hat to other statistics: r * X_hat + d.  Four [C] -> [C], [C].
+
+    Ioffe 2017, "Batch Renormalization".  Clipped, and without a gradient.
+    """
+    r_min = 1 / r_max if r_min is None else r_min
+    mean, std = stop_gradient(mean), np.sqrt(stop_gradient(var) + eps)
+    r = np.clip(std / like_std, r_min, r_max)  # (17)
+    d = np.clip((mean - like_mean) / like_std, -d_max, d_max)  # (18)
+    return r, d
+
+
+def scale_and_shift(gamma, beta, scale, shift):
+    """gamma and beta that make up for `scale * X_hat + shift` before them."""
+    return gamma * scale, gamma * shift + beta  # (19)
+
+
+def layer_norm(X, gamma, beta, eps=EPS, axis=None, feature_axis=CHANNEL_AXIS):
+    """Normalize each example over `axis`, by default all axes but the first.
+
+    No batch, no moving averages: Ba, Kiros and Hinton 2016, "Layer Normalization".
+    gamma and beta have the sizes of `feature_axis`.
+    """
+    X, gamma, beta = _float64(X, gamma, beta)
+    examples = 0 if axis is None else reduce_axes(X.ndim, axis)
+    mean, var = batch_stats(X, examples)  # (1) (2), of an example
+    X_hat = normalize(X, mean, var, np.ones_like(var), 0 * mean, eps, examples)
+    return _like(gamma, X, feature_axis) * X_hat + _like(beta, X, feature_axis)  # (20)
+
+
+# --- Helpers -------------------------------------------------------------------------
+
+
+def stop_gradient(v):
+    """The value without its derivative, where the derivative is a complex step."""
+    return np.real(v)
 
 
 def _float64(*arrays):
-    return tuple(np.asarray(a, np.float64) for a in arrays)
+    """float64 arrays; complex ones pass, so that a derivative may be a complex step."""
+    return tuple(a if np.iscomplexobj(a) else np.asarray(a, np.float64) for a in arrays)
 
 
-def _like(v, X):
+def _like(v, X, axis):
     """A [C] vector in the shape that broadcasts against X [N, C, *]."""
-    return v.reshape(param_shape(X.ndim, CHANNEL_AXIS))
-
-
-# --- What a layer accepts ------------------------------------------------------------
-
-
-def check_layer(num_features, num_dims, eps, momentum):
-    """Raise TypeError or ValueError unless a layer can be built with these settings."""
-    for name, value, least in (
-        ("num_features", num_features, 1),
-        ("num_dims", num_dims, 2),
-    ):
-        if not isinstance(value, numbers.Integral):
-            raise TypeError(f"{name} must be an integer; got {value!r}")
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}; got {value}")
-    if not eps > 0:
-        raise ValueError(f"eps must be positive; got {eps}")
-    if not 0 <= momentum <= 1:
-        raise ValueError(f"momentum must lie between 0 and 1; got {momentum}")
-
-
-def check_input(shape, dtype, channel_axis, num_features, num_dims, training):
-    """Raise TypeError or ValueError unless X of this shape and dtype suits the layer.
-
-    A size that is not known yet (None, in a traced graph) passes.
-    """
-    shape = tuple(shape)
-    if "float" not in str(dtype):
-        raise TypeError(f"batch norm takes floating-point X; X has dtype {dtype}")
-    if len(shape) != num_dims:
-        raise ValueError(
-            f"this layer normalizes X with {num_dims} axes; X has shape {shape}"
-        )
-    if shape[channel_axis] != num_features:
-        raise ValueError(
-            f"expected {num_features} channels on axis {channel_axis % num_dims}; "
-            f"X has shape {shape}"
-        )
-    if training and None not in shape and values_per_channel(shape, channel_axis) == 1:
-        raise ValueError(
-            f"training needs more than one value per channel; X has shape {shape}"
-        )
+    return v.reshape(param_shape(X.shape, axis))

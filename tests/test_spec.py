@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from derivatives import gradients
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -114,18 +115,160 @@ def test_the_output_has_mean_beta_and_variance_below_gamma_squared(X):
 
 
 @pytest.mark.parametrize(
-    ("ndim", "channel_axis", "axes", "shape"),
+    ("shape", "axis", "axes", "kept"),
     [
-        (2, 1, (0,), (1, -1)),
-        (2, -1, (0,), (1, -1)),
-        (3, 1, (0, 2), (1, -1, 1)),
-        (4, 1, (0, 2, 3), (1, -1, 1, 1)),
-        (4, -1, (0, 1, 2), (1, 1, 1, -1)),
+        ((8, 5), 1, (0,), (1, 5)),
+        ((8, 5), -1, (0,), (1, 5)),
+        ((8, 5, 3), 1, (0, 2), (1, 5, 1)),
+        ((8, 5, 3, 2), 1, (0, 2, 3), (1, 5, 1, 1)),
+        ((8, 5, 3, 2), -1, (0, 1, 2), (1, 1, 1, 2)),
+        ((8, 5, 3, 2), (-1, 1), (0, 2), (1, 5, 1, 2)),
+        ((8, 5, 3, 2), [2], (0, 1, 3), (1, 1, 3, 1)),
     ],
 )
-def test_the_axis_rule(ndim, channel_axis, axes, shape):
-    assert spec.reduce_axes(ndim, channel_axis) == axes
-    assert spec.param_shape(ndim, channel_axis) == shape
+def test_the_axis_rule(shape, axis, axes, kept):
+    assert spec.reduce_axes(len(shape), axis) == axes
+    assert spec.param_shape(shape, axis) == kept
+    assert spec.stats_shape(shape, axis) == tuple(size for size in kept if size > 1)
+    n = spec.values_per_channel(shape, axis)
+    assert n == np.prod(shape) / np.prod(kept)
+
+
+@pytest.mark.parametrize("axis", [0, -1, (1, 3), (2, 0)])
+def test_statistics_of_any_axis(axis):
+    X, dY, state = make_case((5, 4, 3, 2), axis=axis)
+    axes = spec.reduce_axes(4, axis)
+    mean, var = spec.batch_stats(X, axis)
+    np.testing.assert_allclose(mean, X.mean(axes), rtol=1e-14)
+    np.testing.assert_allclose(var, X.var(axes), rtol=1e-14)
+    inputs = {k: state[k] for k in ("gamma", "beta")}
+    moving = state["moving_mean"], state["moving_var"]
+
+    def forward(X, gamma, beta):
+        return spec.batch_norm(X, gamma, beta, *moving, training=True, axis=axis)[0]
+
+    numeric = gradients(forward, dY, X=X, **inputs)
+    exact = spec.batch_norm_backward(
+        dY, X, state["gamma"], *moving, training=True, axis=axis
+    )
+    for got, want in zip(exact, numeric.values(), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-13)
+
+
+# --- Statistics of some values, and of many parts ------------------------------------
+
+
+def test_masked_statistics_are_those_of_the_valid_values():
+    X, _, _ = make_case((9, 5, 4))
+    mask = np.random.default_rng(0).random((9, 1, 4)) < 0.5
+    mean, var, n = spec.masked_stats(X, mask)
+    valid = np.moveaxis(X, 1, -1)[mask[:, 0]]
+    assert n == len(valid) == mask.sum()
+    np.testing.assert_allclose(mean, valid.mean(0), rtol=1e-14)
+    np.testing.assert_allclose(var, valid.var(0), rtol=1e-14)
+
+
+def test_no_valid_value():
+    mean, var, n = spec.masked_stats(np.ones((4, 2)), np.zeros((4, 1), bool))
+    assert (n, *mean, *var) == (0, 0, 0, 0, 0)
+
+
+parts = st.lists(
+    st.integers(1, 5).flatmap(
+        lambda n: hnp.arrays(np.float64, (n, 3), elements=numbers)
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(parts=parts)
+def test_the_law_of_total_variance(parts):
+    """Parts of any sizes, pooled, are the whole."""
+    whole = np.concatenate(parts)
+    stats = [(part.mean(0), part.var(0)) for part in parts]
+    mean, var = (np.stack(v) for v in zip(*stats, strict=True))
+    mean, var, n = spec.pool(mean, var, np.array([len(part) for part in parts]))
+    assert n == len(whole)
+    np.testing.assert_allclose(mean, whole.mean(0), rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(var, whole.var(0), rtol=1e-12, atol=1e-8)
+
+
+def test_parts_without_values_count_for_nothing():
+    mean, var = np.array([[1.0], [5.0]]), np.array([[2.0], [7.0]])
+    assert spec.pool(mean, var, np.array([3, 0])) == ([1], [2], 3)
+    assert spec.pool(mean, var, np.array([0, 0])) == ([0], [0], 0)
+
+
+@pytest.mark.parametrize("correction", [0, 1])
+@given(parts=parts)
+def test_cumulative_averages_are_those_of_all_values(correction, parts):
+    parts = [np.concatenate([part, part + 1]) for part in parts]  # two values at least
+    state = np.full(3, 4.0), np.full(3, 9.0), 0  # what they start at does not matter
+    for part in parts:
+        stats = part.mean(0), part.var(0), len(part)
+        state = spec.cumulate(*state, *stats, correction)
+    whole = np.concatenate(parts)
+    np.testing.assert_allclose(state[0], whole.mean(0), rtol=1e-12, atol=1e-9)
+    want = whole.var(0, ddof=correction)
+    np.testing.assert_allclose(state[1], want, rtol=1e-11, atol=1e-8)
+    assert state[2] == len(whole)
+
+
+# --- Variants ------------------------------------------------------------------------
+
+
+def test_ghost_batches():
+    X = np.arange(6)
+    contiguous = [list(group) for group in spec.ghost_batches(X, 2)]
+    assert contiguous == [[0, 1], [2, 3], [4, 5]]
+    strided = [list(group) for group in spec.ghost_batches(X, 2, "strided")]
+    assert strided == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_renorm_unclipped_leads_to_the_moving_statistics():
+    """r and d cancel the normalization: Y is what prediction would give."""
+    X, _, state = make_case((9, 5))
+    gamma, beta = state["gamma"], state["beta"]
+    moving = state["moving_mean"], state["moving_var"]
+    mean, var = spec.batch_stats(X)
+    like = moving[0], np.sqrt(moving[1] + spec.EPS)
+    r, d = spec.renorm_factors(mean, var, *like, spec.EPS, np.inf, np.inf, 0)
+    factors = spec.scale_and_shift(gamma, beta, r, d)
+    Y = spec.normalize(X, mean, var, *factors, spec.EPS)
+    want = spec.normalize(X, *moving, gamma, beta, spec.EPS)
+    np.testing.assert_allclose(Y, want, rtol=1e-12, atol=1e-13)
+
+
+def test_renorm_factors_by_hand():
+    """std 2 and mean 3 against std 4 and mean 1: r = 1/2, d = 1/2, clipped."""
+    given = np.array([3.0]), np.array([4.0]), np.array([1.0]), np.array([4.0]), 0.0
+    assert spec.renorm_factors(*given, r_max=3, d_max=5) == ([0.5], [0.5])
+    assert spec.renorm_factors(*given, r_max=1.25, d_max=0.4) == ([0.8], [0.4])
+    assert spec.renorm_factors(*given, r_max=3, d_max=5, r_min=0.7) == ([0.7], [0.5])
+
+
+def test_scale_and_shift():
+    X_hat, gamma, beta = np.array([-1.0, 2.0]), 3.0, 0.5
+    gamma2, beta2 = spec.scale_and_shift(gamma, beta, scale=1.5, shift=-2.0)
+    np.testing.assert_array_equal(
+        gamma2 * X_hat + beta2, gamma * (1.5 * X_hat - 2) + beta
+    )
+
+
+def test_layer_norm_by_hand():
+    X = np.array([[1.0, 3.0, 5.0, 7.0], [0.0, 0.0, 0.0, 8.0]])  # mean 4, 2; var 5, 12
+    Y = spec.layer_norm(X, np.full(4, 2.0), np.ones(4), eps=4.0)
+    np.testing.assert_allclose(Y[0], [-1, 1 - 2 / 3, 1 + 2 / 3, 3], rtol=1e-15)
+    np.testing.assert_allclose(Y[1], [0, 0, 0, 4], atol=1e-15)
+
+
+def test_layer_norm_of_a_transposed_matrix_is_batch_norm():
+    X, _, _ = make_case((7, 5))
+    one, zero = np.ones(7), np.zeros(7)
+    Y = spec.batch_norm(X.T, one, zero, zero, one, training=True)[0]
+    want = spec.layer_norm(X, np.ones(5), np.zeros(5))
+    np.testing.assert_allclose(Y.T, want, rtol=1e-14)
 
 
 def test_an_empty_batch_leaves_the_moving_averages_alone():
@@ -134,24 +277,3 @@ def test_an_empty_batch_leaves_the_moving_averages_alone():
     assert Y.shape == (0, 5)
     np.testing.assert_array_equal(mean, state["moving_mean"])
     np.testing.assert_array_equal(var, state["moving_var"])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ((0, 2, 1e-5, 0.1), ValueError, "num_features must be at least 1; got 0"),
-        ((5, 1, 1e-5, 0.1), ValueError, "num_dims must be at least 2; got 1"),
-        ((5.0, 2, 1e-5, 0.1), TypeError, "num_features must be an integer; got 5.0"),
-        ((5, "2", 1e-5, 0.1), TypeError, "num_dims must be an integer; got '2'"),
-        ((5, 2, 0.0, 0.1), ValueError, "eps must be positive; got 0.0"),
-        ((5, 2, 1e-5, 1.5), ValueError, "momentum must lie between 0 and 1; got 1.5"),
-    ],
-)
-def test_check_layer(arguments, error, message):
-    with pytest.raises(error) as caught:
-        spec.check_layer(*arguments)
-    assert str(caught.value) == message
-
-
-def test_check_input_lets_unknown_sizes_pass():
-    spec.check_input((None, 5), "float32", 1, 5, 2, training=True)

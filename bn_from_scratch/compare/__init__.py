@@ -4,9 +4,10 @@
 means.  `training`: a network trained in each from the same weights on the same batches.
 """
 
-NORMS = ("scratch", "builtin", "none")
+NORMS = ("scratch", "builtin", "fused", "none")
 
 
 def norm_layer(bn, norm):
     """The factory of a norm by name: (num_features, num_dims) -> layer."""
-    return {"scratch": bn.BatchNorm, "builtin": bn.builtin, "none": None}[norm]
+    layers = {"scratch": bn.BatchNorm, "builtin": bn.builtin}
+    return (layers | {"fused": bn.FusedBatchNorm, "none": None})[norm]

@@ -5,24 +5,53 @@ import os
 # JAX takes three quarters of a GPU's memory at once unless told to share it.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
-from bn_from_scratch.backends.jax.batch_norm import BatchNorm, batch_norm
+from bn_from_scratch.backends.jax.batch_norm import batch_norm
 from bn_from_scratch.backends.jax.builtin import (
     builtin,
     builtin_setting,
     builtin_translation,
 )
+from bn_from_scratch.backends.jax.layer import BatchNorm
 from bn_from_scratch.backends.jax.lenet import BNLeNet, LeNet
 from bn_from_scratch.backends.jax.probe import probe
+from bn_from_scratch.backends.jax.timing import prepare
 from bn_from_scratch.backends.jax.trainer import Trainer
+from bn_from_scratch.backends.jax.variants import (
+    AccumBatchNorm,
+    AdjustedBatchNorm,
+    BatchRenorm,
+    FrozenBatchNorm,
+    FusedBatchNorm,
+    GhostBatchNorm,
+    LayerNorm,
+    MeanOnlyBatchNorm,
+    SyncBatchNorm,
+    TransformedBatchNorm,
+    VarOnlyBatchNorm,
+    combine,
+)
 
 __all__ = [
+    "AccumBatchNorm",
+    "AdjustedBatchNorm",
     "BNLeNet",
     "BatchNorm",
+    "BatchRenorm",
+    "FrozenBatchNorm",
+    "FusedBatchNorm",
+    "GhostBatchNorm",
+    "LayerNorm",
     "LeNet",
+    "MeanOnlyBatchNorm",
+    "SyncBatchNorm",
     "Trainer",
+    "TransformedBatchNorm",
+    "VarOnlyBatchNorm",
     "batch_norm",
     "builtin",
     "builtin_setting",
     "builtin_translation",
+    "combine",
+    "prepare",
     "probe",
 ]

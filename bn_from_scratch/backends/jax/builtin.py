@@ -50,11 +50,13 @@ def builtin_translation(eps=EPS, momentum=MOMENTUM):
     }
 
 
-def call(layer, X, training):
-    """Call our layer, which takes `training`, or Flax's, which takes the reverse."""
+def call(layer, X, training, **options):
+    """Call our layer, which takes `training`, or Flax's, which take other words."""
     if isinstance(layer, nn.BatchNorm):
-        return layer(X, use_running_average=not training)
-    return layer(X, training)
+        return layer(X, use_running_average=not training, **options)
+    if isinstance(layer, nn.LayerNorm):
+        return layer(X)
+    return layer(X, training, **options)
 
 
 def exchange_names(variables):
@@ -63,8 +65,8 @@ def exchange_names(variables):
     The layers come in the order of the network; a tree of JAX sorts them by name.
     """
     named = {}
-    for layer in variables["params"]:
-        native = "scale" in variables["params"][layer]
+    for layer in variables["params"] | variables.get("batch_stats", {}):
+        native = "scale" in variables["params"].get(layer, {})
         names = NAMES if native else {"weight": "kernel"}
         theirs = {v: k for k, v in names.items()}
         for kind in ("params", "batch_stats"):

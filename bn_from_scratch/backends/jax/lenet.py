@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from bn_from_scratch import lenet
-from bn_from_scratch.backends.jax.batch_norm import BatchNorm
 from bn_from_scratch.backends.jax.builtin import call
+from bn_from_scratch.backends.jax.layer import BatchNorm
 
 
 class LeNet(nn.Module):

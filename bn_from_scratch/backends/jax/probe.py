@@ -1,4 +1,4 @@
-"""Any batch norm layer of Flax: NumPy in, NumPy out."""
+"""Any norm layer of Flax: NumPy in, NumPy out."""
 
 from functools import partial
 
@@ -9,43 +9,55 @@ import numpy as np
 from bn_from_scratch.backends.jax.builtin import NAMES, call
 
 
-def probe(layer, X, dY, *, training, steps=1, state=None):
+def probe(layer, X, dY, *, training, steps=1, state=None, native=False, **options):
     """Feed X [N, C, *] and the cotangent dY forward and backward, `steps` times over.
 
     Returns NumPy arrays: Y, dX [N, C, *], dgamma, dbeta [C] of the last pass and the
-    moving_mean, moving_var [C] it leaves.  `state` (gamma, beta, moving_mean,
-    moving_var) is written into the layer first.
+    moving_mean, moving_var [C] it leaves, without those that the layer does not have.
+    `state` (gamma, beta, moving_mean, moving_var, ...) is written into the layer first.
+    X that is `native` has the layer's own layout already.  `options` (mask, update) are
+    given to each call.
     """
-    X, dY = (jnp.asarray(np.moveaxis(v, 1, -1)) for v in (X, dY))
-    variables = layer.init(
-        jax.random.key(0), X, method=lambda layer, X: call(layer, X, False)
-    )
-    ours = "gamma" in variables["params"]
-    names = {name: name if ours else NAMES[name] for name in NAMES}
-    gamma, beta, mean, var = names.values()
-    kinds = {"params": (gamma, beta), "batch_stats": (mean, var)}
-    theirs = {names[name]: jnp.asarray(value) for name, value in (state or {}).items()}
-    variables = {
-        kind: variables[kind] | {k: theirs[k] for k in keys if k in theirs}
-        for kind, keys in kinds.items()
-    }
+    C = 1 if native else -1
+    X, dY = (jnp.asarray(np.moveaxis(v, 1, C)) for v in (X, dY))
+    if "mask" in options:
+        options["mask"] = jnp.asarray(options["mask"])
+    predict = partial(call, training=False)
+    variables = layer.init(jax.random.key(0), X, method=predict)
+    places = _state_of(variables)
+    for name, value in (state or {}).items():
+        kind, own = places[name]
+        variables[kind][own] = jnp.asarray(value)
+    params, stats = variables.get("params", {}), variables.get("batch_stats", {})
 
-    def forward(X, params, stats):
+    def forward(X, params, stats, key):
         return layer.apply(
             {"params": params, "batch_stats": stats},
             X,
             mutable=["batch_stats"],
-            method=lambda layer, X: call(layer, X, training),
+            method=partial(call, training=training, **options),
+            rngs={"adjustment": key},
         )
 
-    params, stats = variables["params"], variables["batch_stats"]
-    for _ in range(steps):
-        Y, backward, moved = jax.vjp(
-            partial(forward, stats=stats), X, params, has_aux=True
-        )
+    for step in range(steps):
+        now = partial(forward, stats=stats, key=jax.random.key(step))
+        Y, backward, moved = jax.vjp(now, X, params, has_aux=True)
         dX, dparams = backward(dY)
-        stats = moved["batch_stats"]
-    result = {"Y": np.moveaxis(Y, -1, 1), "dX": np.moveaxis(dX, -1, 1)}
-    result |= {"dgamma": dparams[gamma], "dbeta": dparams[beta]}
-    result |= {"moving_mean": stats[mean], "moving_var": stats[var]}
+        stats = moved.get("batch_stats", {})
+    result = {name: np.moveaxis(v, C, 1) for name, v in {"Y": Y, "dX": dX}.items()}
+    for name, (kind, own) in places.items():
+        if kind == "params":
+            result[f"d{name}"] = dparams[own]
+        else:
+            result[name] = stats[own]
     return {name: np.array(v) for name, v in result.items()}
+
+
+def _state_of(variables):
+    """Where our parameters and statistics are: {"gamma": ("params", "scale"), ...}."""
+    theirs = {v: k for k, v in NAMES.items()}
+    return {
+        theirs.get(own, own): (kind, own)
+        for kind, values in variables.items()
+        for own in values
+    }

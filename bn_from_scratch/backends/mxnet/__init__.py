@@ -4,24 +4,53 @@ from bn_from_scratch.backends.mxnet.numpy2 import import_mxnet
 
 import_mxnet().npx.set_np()  # Gluon layers take and give mx.np arrays
 
-from bn_from_scratch.backends.mxnet.batch_norm import BatchNorm, batch_norm
+from bn_from_scratch.backends.mxnet.batch_norm import batch_norm
 from bn_from_scratch.backends.mxnet.builtin import (
     builtin,
     builtin_setting,
     builtin_translation,
 )
+from bn_from_scratch.backends.mxnet.layer import BatchNorm
 from bn_from_scratch.backends.mxnet.lenet import BNLeNet, LeNet
 from bn_from_scratch.backends.mxnet.probe import probe
+from bn_from_scratch.backends.mxnet.timing import prepare
 from bn_from_scratch.backends.mxnet.trainer import Trainer
+from bn_from_scratch.backends.mxnet.variants import (
+    AccumBatchNorm,
+    AdjustedBatchNorm,
+    BatchRenorm,
+    FrozenBatchNorm,
+    FusedBatchNorm,
+    GhostBatchNorm,
+    LayerNorm,
+    MeanOnlyBatchNorm,
+    SyncBatchNorm,
+    TransformedBatchNorm,
+    VarOnlyBatchNorm,
+    combine,
+)
 
 __all__ = [
+    "AccumBatchNorm",
+    "AdjustedBatchNorm",
     "BNLeNet",
     "BatchNorm",
+    "BatchRenorm",
+    "FrozenBatchNorm",
+    "FusedBatchNorm",
+    "GhostBatchNorm",
+    "LayerNorm",
     "LeNet",
+    "MeanOnlyBatchNorm",
+    "SyncBatchNorm",
     "Trainer",
+    "TransformedBatchNorm",
+    "VarOnlyBatchNorm",
     "batch_norm",
     "builtin",
     "builtin_setting",
     "builtin_translation",
+    "combine",
+    "prepare",
     "probe",
 ]

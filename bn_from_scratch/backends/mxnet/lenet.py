@@ -4,7 +4,7 @@ from mxnet import np
 from mxnet.gluon import HybridBlock, nn
 
 from bn_from_scratch import lenet
-from bn_from_scratch.backends.mxnet.batch_norm import BatchNorm
+from bn_from_scratch.backends.mxnet.layer import BatchNorm
 
 
 def LeNet(norm=None, seed=0, dtype="float32"):

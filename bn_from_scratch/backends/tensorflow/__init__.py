@@ -4,24 +4,53 @@ from bn_from_scratch.backends.tensorflow.quiet import import_tensorflow
 
 import_tensorflow()  # before any module that names it
 
-from bn_from_scratch.backends.tensorflow.batch_norm import BatchNorm, batch_norm
+from bn_from_scratch.backends.tensorflow.batch_norm import batch_norm
 from bn_from_scratch.backends.tensorflow.builtin import (
     builtin,
     builtin_setting,
     builtin_translation,
 )
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm
 from bn_from_scratch.backends.tensorflow.lenet import BNLeNet, LeNet
 from bn_from_scratch.backends.tensorflow.probe import probe
+from bn_from_scratch.backends.tensorflow.timing import prepare
 from bn_from_scratch.backends.tensorflow.trainer import Trainer
+from bn_from_scratch.backends.tensorflow.variants import (
+    AccumBatchNorm,
+    AdjustedBatchNorm,
+    BatchRenorm,
+    FrozenBatchNorm,
+    FusedBatchNorm,
+    GhostBatchNorm,
+    LayerNorm,
+    MeanOnlyBatchNorm,
+    SyncBatchNorm,
+    TransformedBatchNorm,
+    VarOnlyBatchNorm,
+    combine,
+)
 
 __all__ = [
+    "AccumBatchNorm",
+    "AdjustedBatchNorm",
     "BNLeNet",
     "BatchNorm",
+    "BatchRenorm",
+    "FrozenBatchNorm",
+    "FusedBatchNorm",
+    "GhostBatchNorm",
+    "LayerNorm",
     "LeNet",
+    "MeanOnlyBatchNorm",
+    "SyncBatchNorm",
     "Trainer",
+    "TransformedBatchNorm",
+    "VarOnlyBatchNorm",
     "batch_norm",
     "builtin",
     "builtin_setting",
     "builtin_translation",
+    "combine",
+    "prepare",
     "probe",
 ]

@@ -6,7 +6,7 @@ import keras
 from keras import layers as nn
 
 from bn_from_scratch import lenet
-from bn_from_scratch.backends.tensorflow.batch_norm import BatchNorm
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm
 
 
 def LeNet(norm=None, seed=0, dtype="float32"):

@@ -1,4 +1,4 @@
-"""Any batch norm layer of Keras: NumPy in, NumPy out."""
+"""Any norm layer of Keras: NumPy in, NumPy out."""
 
 import numpy as np
 import tensorflow as tf
@@ -6,27 +6,40 @@ import tensorflow as tf
 from bn_from_scratch.backends.tensorflow.builtin import NAMES
 
 
-def probe(layer, X, dY, *, training, steps=1, state=None):
+def probe(layer, X, dY, *, training, steps=1, state=None, native=False, **options):
     """Feed X [N, C, *] and the cotangent dY forward and backward, `steps` times over.
 
     Returns NumPy arrays: Y, dX [N, C, *], dgamma, dbeta [C] of the last pass and the
-    moving_mean, moving_var [C] it leaves.  `state` (gamma, beta, moving_mean,
-    moving_var) is written into the layer first.
+    moving_mean, moving_var [C] it leaves, without those that the layer does not have.
+    `state` (gamma, beta, moving_mean, moving_var, ...) is written into the layer first.
+    X that is `native` has the layer's own layout already.  `options` (mask, update) are
+    given to each call.
     """
-    X, dY = (tf.convert_to_tensor(np.moveaxis(v, 1, -1)) for v in (X, dY))
+    if not native:
+        X, dY = np.moveaxis(X, 1, -1), np.moveaxis(dY, 1, -1)
+    X, dY = tf.convert_to_tensor(X), tf.convert_to_tensor(dY)
     if not layer.built:
         layer.build(X.shape)
-    names = {ours: ours if hasattr(layer, ours) else NAMES[ours] for ours in NAMES}
-    values = {ours: getattr(layer, theirs) for ours, theirs in names.items()}
+    values = _state_of(layer)
     for name, value in (state or {}).items():
         values[name].assign(value)
-    wanted = X, values["gamma"].value, values["beta"].value
+    parameters = {k: values[k] for k in ("gamma", "beta") if k in values}
+    wanted = {k: v.value for k, v in parameters.items() if v.trainable}
+    wanted = {"X": X} | wanted
     for _ in range(steps):
         with tf.GradientTape() as tape:
             tape.watch(X)
-            Y = layer(X, training=training)
-        dX, dgamma, dbeta = tape.gradient(Y, wanted, dY)
-    result = {"Y": Y, "dX": dX, "dgamma": dgamma, "dbeta": dbeta}
-    result |= {name: values[name] for name in ("moving_mean", "moving_var")}
+            Y = layer(X, training=training, **options)
+        gradients = tape.gradient(Y, wanted, dY, unconnected_gradients="zero")
+    result = {"Y": Y} | {f"d{k}": v for k, v in gradients.items()}
+    result |= {k: v for k, v in values.items() if k not in ("gamma", "beta")}
     result = {name: v.numpy() for name, v in result.items()}
+    if native:
+        return result
     return result | {name: np.moveaxis(result[name], -1, 1) for name in ("Y", "dX")}
+
+
+def _state_of(layer):
+    """The layer's parameters and statistics under our names."""
+    theirs = {v: k for k, v in NAMES.items()}
+    return {theirs.get(v.name, v.name): v for v in layer.variables}

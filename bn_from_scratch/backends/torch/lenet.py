@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from bn_from_scratch import lenet
-from bn_from_scratch.backends.torch.batch_norm import BatchNorm
+from bn_from_scratch.backends.torch.layer import BatchNorm
 
 
 def LeNet(norm=None, seed=0, dtype="float32"):

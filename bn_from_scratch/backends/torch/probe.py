@@ -1,32 +1,46 @@
-"""Any batch norm layer of PyTorch: NumPy in, NumPy out."""
+"""Any norm layer of PyTorch: NumPy in, NumPy out."""
 
 import torch
 
 from bn_from_scratch.backends.torch.builtin import NAMES
 
 
-def probe(layer, X, dY, *, training, steps=1, state=None):
+def probe(layer, X, dY, *, training, steps=1, state=None, native=False, **options):
     """Feed X [N, C, *] and the cotangent dY forward and backward, `steps` times over.
 
     Returns NumPy arrays: Y, dX [N, C, *], dgamma, dbeta [C] of the last pass and the
-    moving_mean, moving_var [C] it leaves.  `state` (gamma, beta, moving_mean,
-    moving_var) is written into the layer first.
+    moving_mean, moving_var [C] it leaves, without those that the layer does not have.
+    `state` (gamma, beta, moving_mean, moving_var, ...) is written into the layer first.
+    X that is `native` has the layer's own layout already.  `options` (mask, update) are
+    given to each call.
     """
-    names = {ours: ours if hasattr(layer, ours) else NAMES[ours] for ours in NAMES}
-    values = {ours: getattr(layer, theirs) for ours, theirs in names.items()}
-    device = values["gamma"].device
+    device = next(iter([*layer.parameters(), *layer.buffers()])).device
+    X, dY = torch.as_tensor(X, device=device), torch.as_tensor(dY, device=device)
+    if "mask" in options:
+        options["mask"] = torch.as_tensor(options["mask"], device=device)
+    values = _state_of(layer)
     with torch.no_grad():
         for name, value in (state or {}).items():
             values[name].copy_(torch.as_tensor(value))
     was_training = layer.training
     layer.train(training)
-    dY = torch.as_tensor(dY, device=device)
     for _ in range(steps):
-        leaf = torch.as_tensor(X, device=device).requires_grad_()
-        Y = layer(leaf)
-        wanted = leaf, values["gamma"], values["beta"]
-        dX, dgamma, dbeta = torch.autograd.grad(Y, wanted, dY)
+        leaf = X.clone().requires_grad_()
+        Y = layer(leaf, **options)
+        wanted = {"X": leaf, **{k: values[k] for k in ("gamma", "beta") if k in values}}
+        wanted = {k: v for k, v in wanted.items() if v.requires_grad}
+        gradients = torch.autograd.grad(Y, wanted.values(), dY)
     layer.train(was_training)
-    result = {"Y": Y, "dX": dX, "dgamma": dgamma, "dbeta": dbeta}
-    result |= {name: values[name] for name in ("moving_mean", "moving_var")}
+    result = {"Y": Y} | {f"d{k}": v for k, v in zip(wanted, gradients, strict=True)}
+    result |= {k: v for k, v in values.items() if k not in ("gamma", "beta")}
     return {name: v.detach().cpu().numpy().copy() for name, v in result.items()}
+
+
+def _state_of(layer):
+    """The layer's parameters and statistics under our names."""
+    theirs = {v: k for k, v in NAMES.items()}
+    named = [
+        *layer.named_parameters(recurse=False),
+        *layer.named_buffers(recurse=False),
+    ]
+    return {theirs.get(name, name): v for name, v in named}

@@ -1,0 +1,207 @@
+"""The BatchNorm layer of Flax: state, checks and modes around the core.
+
+A variant is a subclass that overrides one step: `batch_stats` (where the statistics
+come from), `operands` (what `normalize` is given) or `move` (what becomes of them).
+"""
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.lax import stop_gradient
+
+from bn_from_scratch import checks, combinations, spec
+from bn_from_scratch.backends.jax import statistics as stats
+from bn_from_scratch.backends.jax.batch_norm import (
+    CHANNEL_AXIS,
+    batch_stats,
+    normalize,
+    update_moving,
+)
+from bn_from_scratch.spec import EPS, MOMENTUM
+
+
+class BatchNorm(nn.Module):
+    """Batch normalization with learned scale and shift.  X [N, *, C] -> same.
+
+    `training` of a call chooses the mode.  Without `num_features` `init` infers it;
+    without `num_dims` X may have any number of axes.  The statistics are the collection
+    "batch_stats": make it mutable when they are to move.  `init` leaves them alone.
+    momentum: weight of the new batch; None pools all batches so far.
+    axis: the channel axis, or several.  center, scale: is there a beta, a gamma.
+    correction: 1 stores the unbiased variance.  statistics: "batch" predicts with those
+    of the batch.  frozen: "affine" fixes gamma and beta; "all" the statistics too;
+    `layer.clone(frozen="all")` takes the same variables.
+    *_initializer: a number, or a function of key, shape and dtype (nn.initializers).
+    """
+
+    num_features: int | tuple[int, ...] | None = None
+    num_dims: int | None = None
+    eps: float = EPS
+    momentum: float | None = MOMENTUM
+    dtype: str = "float32"
+    _: KW_ONLY
+    axis: int | tuple[int, ...] = CHANNEL_AXIS
+    center: bool = True
+    scale: bool = True
+    correction: int = 0
+    statistics: str = "moving"
+    frozen: str | None = None
+    gamma_initializer: float | Callable = 1
+    beta_initializer: float | Callable = 0
+    moving_mean_initializer: float | Callable = 0
+    moving_var_initializer: float | Callable = 1
+
+    needs_values = True  # more than one per channel, in this replica
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        combinations.check_class(cls)
+
+    def __post_init__(self):
+        settings = self.eps, self.momentum, self.axis, self.correction
+        settings += self.statistics, self.frozen
+        checks.check_layer(self.num_features, self.num_dims, *settings)
+        self.dtype = at_least_float32(self.dtype)
+        super().__post_init__()
+
+    # --- State ---------------------------------------------------------------------
+
+    def build(self, shape):
+        """Declare the variables; `init` gives them their shape and initial value."""
+        gamma = self.gamma_initializer if self.scale else None
+        self.add_parameter("gamma", gamma, shape)
+        beta = self.beta_initializer if self.center else None
+        self.add_parameter("beta", beta, shape)
+        self.add_statistic("moving_mean", self.moving_mean_initializer, shape)
+        self.add_statistic("moving_var", self.moving_var_initializer, shape)
+        if self.momentum is None:
+            self.add_scalar("moving_count")
+
+    def add_parameter(self, name, initializer, shape):
+        """A learned [C]; with None there is none."""
+        if initializer is not None:
+            if not callable(initializer):
+                initializer = nn.initializers.constant(initializer)
+            self.param(name, initializer, shape, self.dtype)
+
+    def add_statistic(self, name, initializer, shape):
+        """A [C] that is state, but not learned."""
+
+        def initial_value():
+            if callable(initializer):
+                return initializer(self.make_rng("params"), shape, self.dtype)
+            return jnp.full(shape, initializer, self.dtype)
+
+        self.variable("batch_stats", name, initial_value)
+
+    def add_scalar(self, name):
+        """A number that is state, from 0."""
+        self.add_statistic(name, 0, ())
+
+    @nn.nowrap
+    def __getattr__(self, name):
+        """A parameter or a statistic: a Flax module has its variables beside it."""
+        for collection in ("params", "batch_stats"):
+            if self.scope is not None and self.has_variable(collection, name):
+                return nn.unbox(self.get_variable(collection, name))
+        return super().__getattr__(name)
+
+    def put(self, enough, **values):
+        """Change statistics, if there were values enough to take them of."""
+        if self.is_initializing():  # init sees dummy data
+            return
+        if not self.is_mutable_collection("batch_stats"):
+            raise ValueError(
+                'training moves the statistics: give apply mutable=["batch_stats"], '
+                "or the layer update=False"
+            )
+        old = tuple(getattr(self, name) for name in values)
+        new = stats.select(enough, tuple(values.values()), old)
+        for name, v, value in zip(values, old, new, strict=True):
+            self.put_variable("batch_stats", name, value.astype(v.dtype))
+
+    # --- Forward -------------------------------------------------------------------
+
+    @nn.compact
+    def __call__(self, X, training, mask=None, update=True):
+        """`mask`: valid positions.  `update=False` leaves the moving averages alone."""
+        training = training and self.frozen != "all"
+        by_batch = self.predicts_by_batch() and not self.is_initializing()
+        needs = (training or by_batch) and self.needs_values
+        sizes = self.known_features(), self.num_dims
+        checks.check_input(X.shape, X.dtype, self.axis, *sizes, needs)
+        self.build(spec.stats_shape(X.shape, self.axis))
+        if mask is not None:
+            shape = checks.check_mask(mask.shape, X.shape, self.axis)
+            mask = mask.reshape(shape).astype(bool)
+        if training:
+            return self.train_forward(X, mask, update)
+        return self.eval_forward(X, mask)
+
+    def known_features(self):
+        """`num_features`, or the sizes that `init` inferred, or None."""
+        built = self.has_variable("batch_stats", "moving_mean")
+        inferred = self.moving_mean.shape if built else None
+        return inferred if self.num_features is None else self.num_features
+
+    def train_forward(self, X, mask, update):
+        mean, var, n = self.batch_stats(X, mask)
+        Y = self.normalize(X, *self.or_moving(mean, var, n), self.axis, training=True)
+        if update:
+            self.move(stop_gradient(mean), stop_gradient(var), n)
+        return Y
+
+    def eval_forward(self, X, mask):
+        mean, var = self.moving_mean, self.moving_var
+        if self.predicts_by_batch():
+            mean, var = self.or_moving(*BatchNorm.batch_stats(self, X, mask))
+        return self.normalize(X, mean, var, self.axis, training=False)
+
+    def or_moving(self, mean, var, n):
+        """These statistics, or the moving ones if fewer than two values gave them."""
+        return stats.select(n > 1, (mean, var), (self.moving_mean, self.moving_var))
+
+    def predicts_by_batch(self):
+        return self.statistics == "batch" and self.frozen != "all"
+
+    # --- The steps a variant overrides ---------------------------------------------
+
+    def batch_stats(self, X, mask):
+        """Where the statistics come from.  -> mean [C], var [C], values per channel."""
+        if 0 in X.shape:
+            nothing = jnp.zeros_like(self.moving_mean)
+            return nothing, nothing, 0
+        if mask is not None:
+            return stats.masked_stats(X, mask, self.axis)
+        n = spec.values_per_channel(X.shape, self.axis)
+        return *batch_stats(X, self.axis), n
+
+    def normalize(self, X, mean, var, axis, training):
+        return normalize(X, *self.operands(mean, var, training), self.eps, axis)
+
+    def operands(self, mean, var, training):
+        """What `normalize` is given: mean, var, gamma, beta."""
+        gamma = self.gamma if self.scale else jnp.ones_like(mean)
+        beta = self.beta if self.center else jnp.zeros_like(mean)
+        if self.frozen is not None:
+            gamma, beta = stop_gradient((gamma, beta))
+        return mean, var, gamma, beta
+
+    def move(self, mean, var, n):
+        """Put a batch of n values per channel into the moving averages."""
+        moving = self.moving_mean, self.moving_var
+        if self.momentum is None:
+            so_far = *moving, self.moving_count
+            mean, var, count = stats.cumulate(*so_far, mean, var, n, self.correction)
+            self.put(n > 1, moving_mean=mean, moving_var=var, moving_count=count)
+        else:
+            var = stats.unbiased(var, n, self.correction)
+            mean, var = update_moving(*moving, mean, var, self.momentum)
+            self.put(n > 1, moving_mean=mean, moving_var=var)
+
+
+def at_least_float32(dtype):
+    """The dtype of the parameters: 16-bit inputs are normalized in float32."""
+    return jnp.promote_types(dtype, jnp.float32)

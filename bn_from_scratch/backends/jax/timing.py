@@ -1,0 +1,48 @@
+"""Any norm layer of Flax, ready to be timed: forward, and forward with backward."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bn_from_scratch.backends.jax.builtin import call
+
+
+def prepare(layer, X, dY):
+    """Two functions of nothing, for X and the cotangent dY, NumPy [N, C, *].
+
+    `forward()` returns the output and whatever holds what backward needs; `step()` does
+    one forward and one backward pass in training, and returns when both are done.
+    """
+    X, dY = (jnp.asarray(np.moveaxis(v, 1, -1)) for v in (X, dY))
+    variables = layer.init(
+        jax.random.key(0), X, method=lambda layer, X: call(layer, X, False)
+    )
+    params = variables.pop("params")
+
+    def differentiate(params, stats, X):
+        """-> Y, the function from dY to the gradients, the moved statistics."""
+
+        def apply(params, X):
+            return layer.apply(
+                {"params": params, **stats},
+                X,
+                mutable=["batch_stats"],
+                method=lambda layer, X: call(layer, X, True),
+            )
+
+        return jax.vjp(apply, params, X, has_aux=True)
+
+    @jax.jit
+    def both(params, stats, X, dY):
+        Y, backward, moved = differentiate(params, stats, X)
+        return Y, backward(dY), moved
+
+    first = jax.jit(differentiate)  # the leaves of its function are what it keeps
+
+    def forward():
+        return jax.block_until_ready(first(params, variables, X))
+
+    def step():
+        jax.block_until_ready(both(params, variables, X, dY))
+
+    return forward, step

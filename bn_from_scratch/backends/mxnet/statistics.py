@@ -1,0 +1,67 @@
+"""Statistics of some of the values, and of many parts: equations (11)-(16)."""
+
+from mxnet import np
+
+from bn_from_scratch import spec
+from bn_from_scratch.backends.mxnet.batch_norm import CHANNEL_AXIS, promote
+
+
+def unbiased(var, n, correction):
+    """The variance to store: biased (0) or unbiased (1).  [C] -> [C]."""
+    return var * n / (n - correction)  # (11)
+
+
+def masked_stats(X, mask, axis=CHANNEL_AXIS):
+    """`batch_stats` of the positions where `mask` is true, and their number n.
+
+    The mask has X's shape with 1 in place of `axis`.  No position at all gives mean 0,
+    variance 0 and n = 0.
+    """
+    X, shape = promote(X), spec.stats_shape(X.shape, axis)
+    n = mask.sum().astype(X.dtype)
+    mean = masked_mean(X, mask, n, axis)  # (12)
+    var = masked_mean(np.square(X - mean), mask, n, axis)  # (13)
+    return mean.reshape(shape), var.reshape(shape), n
+
+
+def masked_mean(X, mask, n, axis):
+    """As `channel_mean`, over n positions: what the sum left over corrects it."""
+    axes, n = spec.reduce_axes(X.ndim, axis), np.maximum(n, 1)
+    zero = np.zeros_like(X)  # not 0: MXNet's gradient of where(mask, X, 0) is wrong
+    mean = np.where(mask, X, zero).sum(axes, keepdims=True) / n
+    left_over = np.where(mask, X - mean, zero).sum(axes, keepdims=True) / n
+    return mean + left_over.detach()
+
+
+def pool(mean, var, n):
+    """Statistics of a whole from its parts.  [G, C], [G, C], [G] -> [C], [C], n.
+
+    The law of total variance: the mean of the variances and the variance between the
+    means, of groups, replicas, micro-batches or batches.
+    """
+    weights = n.reshape(-1, *[1] * (mean.ndim - 1))
+    total = np.maximum(n.sum(), 1)  # (14)
+    whole = (weights * mean).sum(0) / total  # (15)
+    var = (weights * (var + np.square(mean - whole))).sum(0) / total  # (16)
+    return whole, var, n.sum()
+
+
+def cumulate(moving_mean, moving_var, count, mean, var, n, correction=0):
+    """Pool a batch of n values per channel into averages over `count` values.
+
+    What `momentum=None` does: statistics of all values so far, whatever the batches.
+    """
+    so_far = moving_var * (count - correction) / np.maximum(count, 1)  # undoes (11)
+    mean, var = np.stack([moving_mean, mean]), np.stack([so_far, var])
+    n = np.array(n, dtype=count.dtype, ctx=count.ctx)
+    mean, var, count = pool(mean, var, np.stack([count, n]))
+    enough = np.maximum(count, 1 + correction)  # of fewer values var is 0, not 0 / 0
+    return mean, unbiased(var, enough, correction), count
+
+
+def select(condition, values, others):
+    """`values` where the condition holds, else `others`; it may be a plain bool."""
+    if isinstance(condition, bool):
+        return values if condition else others
+    pairs = zip(values, others, strict=True)
+    return tuple(np.where(condition, v, other) for v, other in pairs)

@@ -1,0 +1,38 @@
+"""Batch norm over the replicas of data-parallel training, with several contexts."""
+
+from mxnet import np
+
+from bn_from_scratch.backends.mxnet import replicas
+from bn_from_scratch.backends.mxnet.layer import BatchNorm
+
+
+def pool_replicas(mean, var, n, all_reduce):
+    """`pool` of parts that lie in different replicas.  [C], [C], n -> the same."""
+    n = np.array(n, dtype=mean.dtype, ctx=mean.ctx)
+    total = all_reduce(n)  # (14)
+    weight = n / np.maximum(total, 1)
+    whole = all_reduce(weight * mean)  # (15)
+    var = all_reduce(weight * (var + np.square(mean - whole)))  # (16)
+    return whole, var, total
+
+
+class SyncBatchNorm(BatchNorm):
+    """Statistics over all replicas of a `run_replicas`, whatever their batch sizes.
+
+    Every replica must call the layer.  Outside of `run_replicas` it is the core.
+    """
+
+    variant = "sync"
+    needs_values = False  # the replicas together have them
+
+    def batch_stats(self, X, mask):
+        mean, var, n = super().batch_stats(X, mask)
+        relay, _ = replicas.place()
+        if relay is None:
+            return mean, var, n
+        return pool_replicas(mean, var, n, self.all_reduce)
+
+    def all_reduce(self, v):
+        """The sum over the replicas; its gradient is summed over them in turn."""
+        relay, rank = replicas.place()
+        return relay.all_reduce(rank, v)

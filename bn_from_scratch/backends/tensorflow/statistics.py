@@ -1,0 +1,71 @@
+"""Statistics of some of the values, and of many parts: equations (11)-(16)."""
+
+import tensorflow as tf
+from keras.ops import shape as shape_of
+
+from bn_from_scratch import spec
+from bn_from_scratch.backends.tensorflow.batch_norm import CHANNEL_AXIS, promote
+
+
+def unbiased(var, n, correction):
+    """The variance to store: biased (0) or unbiased (1).  [C] -> [C]."""
+    n = tf.cast(n, var.dtype)
+    return var * n / (n - correction)  # (11)
+
+
+def masked_stats(X, mask, axis=CHANNEL_AXIS):
+    """`batch_stats` of the positions where `mask` is true, and their number n.
+
+    The mask has X's shape with 1 in place of `axis`.  No position at all gives mean 0,
+    variance 0 and n = 0.
+    """
+    X, shape = promote(X), spec.stats_shape(shape_of(X), axis)
+    n = tf.reduce_sum(tf.cast(mask, X.dtype))
+    mean = masked_mean(X, mask, n, axis)  # (12)
+    var = masked_mean(tf.square(X - mean), mask, n, axis)  # (13)
+    return tf.reshape(mean, shape), tf.reshape(var, shape), n
+
+
+def masked_mean(X, mask, n, axis):
+    """As `channel_mean`, over n positions: what the sum left over corrects it."""
+    axes, n, zero = spec.reduce_axes(X.ndim, axis), tf.maximum(n, 1), tf.zeros_like(X)
+    mean = tf.reduce_sum(tf.where(mask, X, zero), axes, keepdims=True) / n
+    left_over = tf.reduce_sum(tf.where(mask, X - mean, zero), axes, keepdims=True) / n
+    return mean + tf.stop_gradient(left_over)
+
+
+def pool(mean, var, n):
+    """Statistics of a whole from its parts.  [G, C], [G, C], [G] -> [C], [C], n.
+
+    The law of total variance: the mean of the variances and the variance between the
+    means, of groups, replicas, micro-batches or batches.
+    """
+    weights = tf.reshape(n, [-1, *[1] * (mean.ndim - 1)])
+    total = tf.maximum(tf.reduce_sum(n), 1)  # (14)
+    whole = tf.reduce_sum(weights * mean, 0) / total  # (15)
+    spread = weights * (var + tf.square(mean - whole))
+    var = tf.reduce_sum(spread, 0) / total  # (16)
+    return whole, var, tf.reduce_sum(n)
+
+
+def cumulate(moving_mean, moving_var, count, mean, var, n, correction=0):
+    """Pool a batch of n values per channel into averages over `count` values.
+
+    What `momentum=None` does: statistics of all values so far, whatever the batches.
+    """
+    n = tf.cast(n, count.dtype)
+    mean, var = select(n > 0, (mean, var), (0.0, 0.0))  # of no values: 0 / 0
+    so_far = moving_var * (count - correction) / tf.maximum(count, 1)  # undoes (11)
+    parts = (moving_mean, mean), (so_far, var), (count, n)
+    parts = ([tf.cast(v, count.dtype) for v in pair] for pair in parts)
+    mean, var, count = pool(*map(tf.stack, parts))
+    enough = tf.maximum(count, 1 + correction)  # of fewer values var is 0, not 0 / 0
+    return mean, unbiased(var, enough, correction), count
+
+
+def select(condition, values, others):
+    """`values` where the condition holds, else `others`; it may be a plain bool."""
+    if isinstance(condition, bool):
+        return values if condition else others
+    pairs = zip(values, others, strict=True)
+    return tuple(tf.where(condition, v, tf.cast(other, v.dtype)) for v, other in pairs)

@@ -1,0 +1,17 @@
+"""Batch norm that nothing changes: for fine-tuning, and for detection backbones."""
+
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm
+
+
+class FrozenBatchNorm(BatchNorm):
+    """The moving statistics always, in training too; gamma and beta are fixed."""
+
+    variant = "freeze"
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs, frozen="all")
+
+    def get_config(self):
+        config = super().get_config()
+        del config["frozen"]
+        return config

@@ -1,0 +1,123 @@
+"""Batch norm in training, as fast as a fused kernel: XLA writes the kernel.
+
+`jit_compile` turns a chain of elementwise operations into one loop over X.  Memory
+limits such a loop, not arithmetic: in registers float64 is almost free, and with it no
+mean is too large and no sum too long.  No array of X's size is ever float64.
+"""
+
+import functools
+
+import tensorflow as tf
+
+from bn_from_scratch import checks, spec
+from bn_from_scratch.backends.tensorflow.batch_norm import shape_of
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm
+
+CHANNEL_AXIS = -1  # X is [N, *, C]
+
+
+def fused_batch_norm(X, gamma, beta, eps, axis=CHANNEL_AXIS):
+    """Normalize by the batch.  X [N, *, C] -> Y like X; mean, var [C], no gradient."""
+    forward, backward = kernels(tuple(X.shape), axis)
+
+    @tf.custom_gradient
+    def normalized(X, gamma, beta):
+        # Else the tape also differentiates the kernel, and keeps all that this needs.
+        Y, mean, var = forward(*map(tf.stop_gradient, (X, gamma, beta)), eps)
+
+        def gradient(dY, *no_gradient):
+            message = "mean and var are constants to this backward pass"
+            once = functools.partial(tf.raw_ops.PreventGradient, message=message)
+            return tuple(once(input=v) for v in backward(dY, X, gamma, mean, var, eps))
+
+        return (Y, mean, var), gradient
+
+    Y, mean, var = normalized(X, *map(tf.convert_to_tensor, (gamma, beta)))
+    dtype = tf.float32 if X.dtype.size < 4 else X.dtype
+    return Y, *(tf.cast(tf.reshape(v, gamma.shape), dtype) for v in (mean, var))
+
+
+@functools.cache
+def kernels(shape, axis):
+    """Both passes for X of this shape, which may hold None.
+
+    XLA compiles for every shape anyway (0.3 s a pass); one tf.function for all would
+    warn of it.
+    """
+    compiled = tf.function(jit_compile=True, autograph=False)
+    return tuple(compiled(functools.partial(f, axis=axis)) for f in (forward, backward))
+
+
+def forward(X, gamma, beta, eps, axis):
+    """X [N, *, C] -> Y like X; mean, var [C] in float64."""
+    T, axes = in_rows(X, axis)
+    n = values_per_channel(X, gamma)
+    mean = channel_sum(T, axes) / n  # (1)
+    var = channel_sum(tf.square(T - mean), axes) / n  # (2)
+    X_hat = (T - mean) * (1 / tf.sqrt(var + eps))  # (3)
+    Y = like(gamma, mean) * X_hat + like(beta, mean)  # (4)
+    return like(Y, X), mean, var
+
+
+def backward(dY, X, gamma, mean, var, eps, axis):
+    """dY, X [N, *, C] -> dX like X; dgamma, dbeta like gamma [C]."""
+    (T, axes), (G, _) = in_rows(X, axis), in_rows(dY, axis)
+    n = values_per_channel(X, gamma)
+    per_std = 1 / tf.sqrt(var + eps)
+    X_hat = (T - mean) * per_std
+    dbeta = channel_sum(G, axes)  # (7)
+    dgamma = channel_sum(G * X_hat, axes)  # (8)
+    dX = G - dbeta / n - X_hat * (dgamma / n)  # (9)
+    dX = like(gamma, mean) * per_std * dX  # (10)
+    return like(dX, X), like(dgamma, gamma), like(dbeta, gamma)
+
+
+def in_rows(X, axis):
+    """X in float64, its leading averaged axes made one, and the axes to sum over."""
+    kept = spec.kept_axes(X.ndim, axis)
+    shape = tf.concat([[-1], tf.shape(X)[kept[0] :]], 0)
+    later = [a - kept[0] + 1 for a in spec.reduce_axes(X.ndim, axis) if a > kept[0]]
+    return tf.cast(tf.reshape(X, shape), tf.float64), [0, *later]
+
+
+def channel_sum(T, axes):
+    """Sum over the axes, 0 among them; they stay as 1.
+
+    XLA's own sum is slow once anything is merged into it.  So eight rows at a time are
+    added elementwise, in the same loop as what made them, and only those sums summed.
+    """
+    m, *rest = tf.unstack(tf.shape(T))
+    m //= 8
+    eighths = tf.unstack(tf.reshape(T[: 8 * m], [8, m, *rest]))
+    total = tf.reduce_sum(tf.add_n(eighths), axes, keepdims=True)
+    return total + tf.reduce_sum(T[8 * m :], axes, keepdims=True)
+
+
+def values_per_channel(X, gamma):
+    """The n of the equations, also where a graph learns its batch size as it runs."""
+    return tf.cast(tf.size(X) // tf.size(gamma), tf.float64)
+
+
+def like(v, other):
+    """The values of v in the shape and dtype of another."""
+    return tf.cast(tf.reshape(v, tf.shape(other)), other.dtype)
+
+
+class FusedBatchNorm(BatchNorm):
+    """Batch norm with the closed-form backward: the core's numbers, faster.
+
+    Prediction is the core's; only training has anything to win.
+    """
+
+    variant = "fused"
+
+    def train_forward(self, X, mask, update):
+        checks.check_no_mask("fused", mask)
+        if 0 in X.shape:
+            return super().train_forward(X, mask, update)
+        moving = self.moving_mean, self.moving_var
+        *_, gamma, beta = self.operands(*moving, training=True)
+        Y, mean, var = fused_batch_norm(X, gamma, beta, self.eps, self.axis)
+        if update:
+            self.move(mean, var, spec.values_per_channel(shape_of(X), self.axis))
+        return Y

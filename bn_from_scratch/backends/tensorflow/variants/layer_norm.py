@@ -1,0 +1,74 @@
+"""Layer norm (Ba, Kiros and Hinton 2016): equation (20) of bn_from_scratch.spec."""
+
+import keras
+import tensorflow as tf
+
+from bn_from_scratch import checks, spec
+from bn_from_scratch.backends.tensorflow.batch_norm import (
+    CHANNEL_AXIS,
+    batch_stats,
+    normalize,
+    promote,
+    shape_of,
+)
+from bn_from_scratch.backends.tensorflow.layer import at_least_float32, register
+from bn_from_scratch.spec import EPS
+
+
+def layer_norm(X, gamma, beta, eps=EPS, axis=None, feature_axis=CHANNEL_AXIS):
+    """Normalize each example over `axis`, by default all axes but the first.
+
+    gamma and beta have the sizes of `feature_axis`.  [N, *, C] -> same.
+    """
+    dtype, X = X.dtype, promote(X)
+    examples = 0 if axis is None else spec.reduce_axes(X.ndim, axis)
+    mean, var = batch_stats(X, examples)  # (1) (2), of an example
+    one, zero = tf.ones_like(var), tf.zeros_like(mean)
+    X_hat = normalize(X, mean, var, one, zero, eps, examples)
+    shape = spec.param_shape(shape_of(X), feature_axis)
+    gamma, beta = (tf.cast(tf.reshape(v, shape), X.dtype) for v in (gamma, beta))
+    return tf.cast(gamma * X_hat + beta, dtype)  # (20)
+
+
+@register
+class LayerNorm(keras.Layer):
+    """Layer normalization with learned scale and shift.  X [N, *, C] -> same.
+
+    It knows no batch and no moving averages: training and prediction are the same.
+    axis: the axes normalized over, by default all but the first.
+    feature_axis: those of gamma and beta, whose sizes are `num_features`.
+    """
+
+    def __init__(
+        self,
+        num_features,
+        num_dims=None,
+        eps=EPS,
+        dtype=None,
+        *,
+        axis=None,
+        feature_axis=CHANNEL_AXIS,
+        **kwargs,
+    ):
+        super().__init__(dtype=dtype, autocast=False, **kwargs)
+        checks.check_layer_norm(num_features, num_dims, eps, axis, feature_axis)
+        self.num_features, self.num_dims, self.eps = num_features, num_dims, eps
+        self.axis, self.feature_axis = axis, feature_axis
+        self.supports_masking = True
+
+    def build(self, shape):
+        shape = checks.tuple_of(self.num_features)
+        dtype = at_least_float32(self.variable_dtype)
+        settings = {"dtype": dtype, "autocast": False}
+        self.gamma = self.add_weight(shape, "ones", name="gamma", **settings)
+        self.beta = self.add_weight(shape, "zeros", name="beta", **settings)
+
+    def call(self, X):
+        sizes = self.num_features, self.num_dims
+        checks.check_input(X.shape, X.dtype, self.feature_axis, *sizes, False)
+        axes = self.axis, self.feature_axis
+        return layer_norm(X, self.gamma, self.beta, self.eps, *axes)
+
+    def get_config(self):
+        names = "num_features", "num_dims", "eps", "axis", "feature_axis"
+        return super().get_config() | {name: getattr(self, name) for name in names}

@@ -1,0 +1,97 @@
+"""Batch renormalization (Ioffe 2017): equations (17)-(19) of bn_from_scratch.spec."""
+
+import tensorflow as tf
+from keras import ops
+
+from bn_from_scratch import checks
+from bn_from_scratch.backends.tensorflow.batch_norm import update_moving
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm
+
+
+def renorm_factors(mean, var, like_mean, like_std, eps, r_max, d_max, r_min=None):
+    """What brings X_hat to other statistics: r * X_hat + d.  Four [C] -> [C], [C]."""
+    r_min = 1 / r_max if r_min is None else r_min
+    mean, std = tf.stop_gradient(mean), tf.sqrt(tf.stop_gradient(var) + eps)
+    r = tf.clip_by_value(std / like_std, r_min, r_max)  # (17)
+    d = tf.clip_by_value((mean - like_mean) / like_std, -d_max, d_max)  # (18)
+    return r, d
+
+
+def scale_and_shift(gamma, beta, scale, shift):
+    """gamma and beta that make up for `scale * X_hat + shift` before them."""
+    return gamma * scale, gamma * shift + beta  # (19)
+
+
+def ramp(step, first, last, begin, end):
+    """A schedule: `first` to step `begin`, `last` from step `end`, a line between."""
+    part = tf.clip_by_value((step - begin) / (end - begin), 0, 1)
+    return first + (last - first) * part
+
+
+class BatchRenorm(BatchNorm):
+    """Training normalizes towards the moving averages, as prediction will.
+
+    r_max, d_max, r_min (1 / r_max): numbers, or functions of the number of updates so
+    far; by default the paper's schedule, which begins as batch norm (1 and 0).
+    renorm_clipping: the same as Keras names them, {"rmax", "dmax", "rmin"}.
+    renorm_momentum: r and d refer to averages of their own, of the mean and the
+    standard deviation, which move by this weight (as in Keras).
+    """
+
+    variant = "renorm"
+
+    def __init__(
+        self,
+        *args,
+        r_max=None,
+        d_max=None,
+        r_min=None,
+        renorm_momentum=None,
+        renorm_clipping=None,
+        **kwargs,
+    ):
+        super().__init__(*args, **kwargs)
+        limits = checks.renorm_limits(r_max, d_max, r_min, renorm_clipping)
+        self.r_max, self.d_max, self.r_min = limits
+        checks.check_momentum("renorm_momentum", renorm_momentum)
+        self.renorm_momentum = renorm_momentum
+        self.add_scalar("num_updates")
+        if renorm_momentum is not None:
+            self.add_statistic("renorm_mean", 0)
+            self.add_statistic("renorm_std", 1)
+
+    def operands(self, mean, var, training):
+        mean, var, gamma, beta = super().operands(mean, var, training)
+        if training:
+            likeness = (tf.cast(v, mean.dtype) for v in self.likeness())
+            limits = (v for v in self.limits() if v is not None)
+            limits = (ops.convert_to_tensor(v, mean.dtype) for v in limits)
+            r, d = renorm_factors(mean, var, *likeness, self.eps, *limits)
+            gamma, beta = scale_and_shift(gamma, beta, r, d)
+        return mean, var, gamma, beta
+
+    def likeness(self):
+        """Mean and standard deviation that r and d lead to."""
+        if self.renorm_momentum is None:
+            return self.moving_mean, tf.sqrt(self.moving_var + self.eps)
+        return self.renorm_mean, tf.maximum(self.renorm_std, self.eps**0.5)
+
+    def limits(self):
+        """r_max, d_max and r_min of this step."""
+        step = tf.convert_to_tensor(self.num_updates)
+        r_max = ramp(step, 1, 3, 5_000, 40_000) if self.r_max is None else self.r_max
+        d_max = ramp(step, 0, 5, 5_000, 25_000) if self.d_max is None else self.d_max
+        limits = r_max, d_max, self.r_min
+        return tuple(limit(step) if callable(limit) else limit for limit in limits)
+
+    def move(self, mean, var, n):
+        if self.renorm_momentum is not None:
+            std, own = tf.sqrt(var + self.eps), (self.renorm_mean, self.renorm_std)
+            like_mean, like_std = update_moving(*own, mean, std, self.renorm_momentum)
+            self.put(n > 1, renorm_mean=like_mean, renorm_std=like_std)
+        self.put(n > 1, num_updates=self.num_updates + 1)
+        super().move(mean, var, n)
+
+    def get_config(self):
+        names = "r_max", "d_max", "r_min", "renorm_momentum"
+        return super().get_config() | self.config_of(*names)

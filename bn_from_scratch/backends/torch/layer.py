@@ -1,0 +1,212 @@
+"""The BatchNorm layer of PyTorch: state, checks and modes around the core.
+
+A variant is a subclass that overrides one step: `batch_stats` (where the statistics
+come from), `operands` (what `normalize` is given) or `move` (what becomes of them).
+"""
+
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
+
+from bn_from_scratch import checks, combinations, spec
+from bn_from_scratch.backends.torch import statistics as stats
+from bn_from_scratch.backends.torch.batch_norm import (
+    CHANNEL_AXIS,
+    batch_stats,
+    normalize,
+    promote,
+    update_moving,
+)
+from bn_from_scratch.spec import EPS, MOMENTUM
+
+
+class BatchNorm(nn.Module):
+    """Batch normalization with learned scale and shift.  X [N, C, *] -> same.
+
+    `.train()` and `.eval()` choose the mode.  Without `num_features` the first call
+    infers it; without `num_dims` X may have any number of axes.
+    momentum: weight of the new batch; None pools all batches so far.
+    axis: the channel axis, or several.  center, scale: is there a beta, a gamma?
+    correction: 1 stores the unbiased variance.  statistics: "batch" predicts with those
+    of the batch.  frozen: "affine" fixes gamma and beta; "all" the statistics too.
+    *_initializer: a number, or a function that fills a tensor (torch.nn.init).
+    """
+
+    needs_values = True  # more than one per channel, in this replica
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        combinations.check_class(cls)
+
+    def __init__(
+        self,
+        num_features=None,
+        num_dims=None,
+        eps=EPS,
+        momentum=MOMENTUM,
+        dtype=None,
+        *,
+        axis=CHANNEL_AXIS,
+        center=True,
+        scale=True,
+        correction=0,
+        statistics="moving",
+        frozen=None,
+        gamma_initializer=1,
+        beta_initializer=0,
+        moving_mean_initializer=0,
+        moving_var_initializer=1,
+    ):
+        super().__init__()
+        settings = eps, momentum, axis, correction, statistics, frozen
+        checks.check_layer(num_features, num_dims, *settings)
+        self.num_features, self.num_dims, self.axis = num_features, num_dims, axis
+        self.eps, self.momentum, self.correction = eps, momentum, correction
+        self.statistics = statistics
+        self.dtype, self.initializers = at_least_float32(dtype), {}
+        self.add_parameter("gamma", gamma_initializer if scale else None)
+        self.add_parameter("beta", beta_initializer if center else None)
+        self.add_statistic("moving_mean", moving_mean_initializer)
+        self.add_statistic("moving_var", moving_var_initializer)
+        if momentum is None:
+            self.add_scalar("moving_count")
+        self.frozen = frozen
+
+    # --- State ---------------------------------------------------------------------
+
+    def add_parameter(self, name, initializer):
+        """A learned [C]; with None there is none."""
+        lazy = UninitializedParameter(dtype=self.dtype)
+        self.register_parameter(name, None if initializer is None else lazy)
+        self._add_initializer(name, initializer)
+
+    def add_statistic(self, name, initializer):
+        """A [C] that is state, but not learned."""
+        self.register_buffer(name, UninitializedBuffer(dtype=self.dtype))
+        self._add_initializer(name, initializer)
+
+    def add_scalar(self, name):
+        """A number that is state, from 0."""
+        self.register_buffer(name, torch.zeros((), dtype=self.dtype))
+
+    def _add_initializer(self, name, initializer):
+        self.initializers[name] = initializer
+        if self.num_features is not None:
+            self.build(checks.tuple_of(self.num_features))
+
+    @torch.no_grad()
+    def build(self, shape):
+        """Give what has no shape yet its shape and its initial value."""
+        self.num_features = shape[0] if len(shape) == 1 else tuple(shape)
+        for name, initializer in self.initializers.items():
+            v = getattr(self, name)
+            if v is not None and is_lazy(v):
+                v.materialize(shape)
+                initializer(v) if callable(initializer) else v.fill_(initializer)
+
+    @torch.no_grad()
+    def put(self, enough, **values):
+        """Change statistics in place, if there were values enough to take them of."""
+        old = tuple(getattr(self, name) for name in values)
+        new = stats.select(enough, tuple(values.values()), old)
+        for v, value in zip(old, new, strict=True):
+            v.copy_(value)  # the buffers stay the ones that others hold
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        """A layer without sizes takes those of the statistics it is given."""
+        given = state_dict.get(f"{prefix}moving_mean")
+        if self.num_features is None and given is not None and not is_lazy(given):
+            self.build(given.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    @property
+    def frozen(self):
+        """None; "affine": gamma and beta are fixed; "all": the statistics too."""
+        return self._frozen
+
+    @frozen.setter
+    def frozen(self, frozen):
+        checks.check_choice("frozen", frozen, checks.FROZEN)
+        self._frozen = frozen
+        for v in self.parameters(recurse=False):
+            v.requires_grad = frozen is None
+
+    # --- Forward -------------------------------------------------------------------
+
+    def forward(self, X, mask=None, update=True):
+        """`mask`: valid positions.  `update=False` leaves the moving averages alone."""
+        training = self.training and self.frozen != "all"
+        needs = (training or self.predicts_by_batch()) and self.needs_values
+        sizes = self.num_features, self.num_dims
+        checks.check_input(X.shape, X.dtype, self.axis, *sizes, needs)
+        if self.num_features is None:
+            self.build(spec.stats_shape(X.shape, self.axis))
+        if mask is not None:
+            shape = checks.check_mask(mask.shape, X.shape, self.axis)
+            mask = mask.reshape(shape).to(torch.bool)
+        if training:
+            return self.train_forward(X, mask, update)
+        return self.eval_forward(X, mask)
+
+    def train_forward(self, X, mask, update):
+        mean, var, n = self.batch_stats(X, mask)
+        Y = self.normalize(X, *self.or_moving(mean, var, n), self.axis, training=True)
+        if update:
+            self.move(mean.detach(), var.detach(), n)
+        return Y
+
+    def eval_forward(self, X, mask):
+        mean, var = self.moving_mean, self.moving_var
+        if self.predicts_by_batch():
+            mean, var = self.or_moving(*BatchNorm.batch_stats(self, X, mask))
+        return self.normalize(X, mean, var, self.axis, training=False)
+
+    def or_moving(self, mean, var, n):
+        """These statistics, or the moving ones if fewer than two values gave them."""
+        return stats.select(n > 1, (mean, var), (self.moving_mean, self.moving_var))
+
+    def predicts_by_batch(self):
+        return self.statistics == "batch" and self.frozen != "all"
+
+    # --- The steps a variant overrides ---------------------------------------------
+
+    def batch_stats(self, X, mask):
+        """Where the statistics come from.  -> mean [C], var [C], values per channel."""
+        if 0 in X.shape:  # 0, but in the graph: replicas go backward together
+            nothing = promote(X).sum(spec.reduce_axes(X.ndim, self.axis))
+            return nothing, nothing, 0
+        if mask is not None:
+            return stats.masked_stats(X, mask, self.axis)
+        n = spec.values_per_channel(X.shape, self.axis)
+        return *batch_stats(X, self.axis), n
+
+    def normalize(self, X, mean, var, axis, training):
+        return normalize(X, *self.operands(mean, var, training), self.eps, axis)
+
+    def operands(self, mean, var, training):
+        """What `normalize` is given: mean, var, gamma, beta."""
+        gamma = torch.ones_like(mean) if self.gamma is None else self.gamma
+        beta = torch.zeros_like(mean) if self.beta is None else self.beta
+        return mean, var, gamma, beta
+
+    @torch.no_grad()
+    def move(self, mean, var, n):
+        """Put a batch of n values per channel into the moving averages."""
+        moving = self.moving_mean, self.moving_var
+        if self.momentum is None:
+            so_far = *moving, self.moving_count
+            mean, var, count = stats.cumulate(*so_far, mean, var, n, self.correction)
+            self.put(n > 1, moving_mean=mean, moving_var=var, moving_count=count)
+        else:
+            var = stats.unbiased(var, n, self.correction)
+            mean, var = update_moving(*moving, mean, var, self.momentum)
+            self.put(n > 1, moving_mean=mean, moving_var=var)
+
+    def extra_repr(self):
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
+
+
+def at_least_float32(dtype):
+    """The dtype of the parameters: 16-bit inputs are normalized in float32."""
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    return torch.promote_types(dtype or torch.get_default_dtype(), torch.float32)

@@ -1,0 +1,26 @@
+"""Batch norm with an adjustment before gamma and beta: noise that regularizes."""
+
+from bn_from_scratch.backends.torch.layer import BatchNorm
+from bn_from_scratch.backends.torch.variants.renorm import scale_and_shift
+
+
+class AdjustedBatchNorm(BatchNorm):
+    """Training scales and shifts X_hat before gamma and beta do.
+
+    adjustment: a pair (scale, shift), each a number or [C]; or a function of the shape
+    [C] that returns such a pair, random perhaps, at every call.
+    """
+
+    variant = "adjust"
+
+    def __init__(self, *args, adjustment, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.adjustment = adjustment
+
+    def operands(self, mean, var, training):
+        mean, var, gamma, beta = super().operands(mean, var, training)
+        if training:
+            pair = self.adjustment
+            scale, shift = pair(tuple(mean.shape)) if callable(pair) else pair
+            gamma, beta = scale_and_shift(gamma, beta, scale, shift)
+        return mean, var, gamma, beta

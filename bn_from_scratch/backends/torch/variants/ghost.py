@@ -1,0 +1,65 @@
+"""Ghost batch norm: statistics of virtual batches (Hoffer, Hubara and Soudry 2017)."""
+
+import torch
+
+from bn_from_scratch import checks, spec
+from bn_from_scratch.backends.torch.batch_norm import batch_stats
+from bn_from_scratch.backends.torch.layer import BatchNorm
+from bn_from_scratch.backends.torch.statistics import pool
+
+
+def ghost_batches(X, ghost_size, order):
+    """X in virtual batches.  [N, C, *] -> [N / ghost_size, ghost_size, C, *].
+
+    "strided" deals the examples out like cards.
+    """
+    if order == "strided":
+        return X.reshape(ghost_size, -1, *X.shape[1:]).transpose(0, 1)
+    return X.reshape(-1, ghost_size, *X.shape[1:])
+
+
+def joined_batch(groups, order):
+    """The inverse of `ghost_batches`."""
+    groups = groups.transpose(0, 1) if order == "strided" else groups
+    return groups.reshape(-1, *groups.shape[2:])
+
+
+class GhostBatchNorm(BatchNorm):
+    """Training normalizes every `ghost_size` examples by themselves.
+
+    order: which examples are together, "contiguous" or "strided" (Keras 2) ones.
+    variance: what the moving one follows, the "total" of the batch, or the "mean" of
+    the groups' (Keras 2), without the variance between them.
+    """
+
+    variant = "ghost"
+
+    def __init__(
+        self, *args, ghost_size, order="contiguous", variance="total", **kwargs
+    ):
+        super().__init__(*args, **kwargs)
+        checks.check_ghost(ghost_size, order, variance)
+        self.ghost_size, self.order, self.variance = ghost_size, order, variance
+
+    def train_forward(self, X, mask, update):
+        checks.check_ghost_input(X.shape, self.axis, self.ghost_size, mask)
+        if 0 in X.shape:
+            return super().train_forward(X, mask, update)
+        groups = ghost_batches(X, self.ghost_size, self.order)
+        axis = (0, *(a + 1 for a in spec.kept_axes(X.ndim, self.axis)))
+        mean, var = batch_stats(groups, axis)  # [groups, C]
+        Y = self.normalize(groups, mean, var, axis, training=True)
+        if update:
+            n = spec.values_per_channel(X.shape, self.axis)
+            self.move(*self.of_the_batch(mean.detach(), var.detach()), n)
+        return joined_batch(Y, self.order)
+
+    def operands(self, mean, var, training):
+        """gamma and beta [C] meet statistics [groups, C]."""
+        return torch.broadcast_tensors(*super().operands(mean, var, training))
+
+    def of_the_batch(self, mean, var):
+        """Statistics of the batch from those of its groups.  [groups, C] -> [C]."""
+        if self.variance == "mean":
+            return mean.mean(0), var.mean(0)
+        return pool(mean, var, mean.new_ones(len(mean)))[:2]

@@ -1,0 +1,199 @@
+"""What a layer accepts: the one place where settings and inputs are refused."""
+
+import numbers
+
+from bn_from_scratch.spec import kept_axes, stats_shape, values_per_channel
+
+STATISTICS = ("moving", "batch")
+FROZEN = (None, "affine", "all")
+
+
+def check_layer(
+    num_features, num_dims, eps, momentum, axis, correction, statistics, frozen
+):
+    """Raise TypeError or ValueError unless a layer can be built with these settings."""
+    check_sizes(num_features, num_dims, axis)
+    check_eps(eps)
+    check_momentum("momentum", momentum)
+    check_choice("correction", correction, (0, 1))
+    check_choice("statistics", statistics, STATISTICS)
+    check_choice("frozen", frozen, FROZEN)
+
+
+def check_sizes(num_features, num_dims, axis):
+    """Raise unless the sizes are possible and as many as there are axes."""
+    axes = axis if isinstance(axis, (tuple, list)) else [axis]
+    for a in axes:
+        if not isinstance(a, numbers.Integral):
+            raise TypeError(f"axis must be an integer or several; got {axis!r}")
+    if not axes:
+        raise ValueError(f"axis must name at least one axis; got {axis!r}")
+    check_integer("num_dims", num_dims, 2)
+    if num_dims is not None:
+        check_axis(axis, num_dims, f"X has {num_dims} axes")
+    sizes = tuple_of(num_features)
+    for size in sizes:
+        check_integer("num_features", size, 1)
+    if num_features is not None and len(sizes) != len(axes):
+        raise ValueError(
+            f"num_features must give a size for each axis of {axis}; got {num_features}"
+        )
+
+
+def check_eps(eps):
+    if not eps > 0:
+        raise ValueError(f"eps must be positive; got {eps}")
+
+
+def check_integer(name, value, least):
+    """None passes: it is to be inferred."""
+    if value is None:
+        return
+    if not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer; got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}; got {value}")
+
+
+def check_momentum(name, value):
+    """None passes: it has a meaning of its own."""
+    if value is not None and not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie between 0 and 1; got {value}")
+
+
+def check_choice(name, value, choices):
+    if value not in choices:
+        *most, last = map(repr, choices)
+        raise ValueError(f"{name} must be {', '.join(most)} or {last}; got {value!r}")
+
+
+def check_axis(axis, ndim, given):
+    """Raise ValueError unless `axis` names different axes of an X with `ndim`."""
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    for a in axes:
+        if not -ndim <= a < ndim:
+            raise ValueError(f"there is no axis {a}: {given}")
+    if len(set(kept_axes(ndim, axis))) < len(axes):
+        raise ValueError(f"axis {axis} names an axis twice: {given}")
+
+
+def check_input(shape, dtype, axis, num_features, num_dims, training):
+    """Raise TypeError or ValueError unless X of this shape and dtype suits the layer.
+
+    A size that is not known yet (None, in a traced graph) passes; so does any number of
+    axes where `num_dims` is None, and any number of channels where `num_features` is.
+    """
+    shape = tuple(shape)
+    if "float" not in str(dtype):
+        raise TypeError(f"batch norm takes floating-point X; X has dtype {dtype}")
+    if len(shape) != (num_dims or max(len(shape), 2)):
+        raise ValueError(
+            f"this layer normalizes X with {num_dims or 'at least 2'} axes; "
+            f"X has shape {shape}"
+        )
+    check_axis(axis, len(shape), f"X has shape {shape}")
+    check_features(shape, axis, num_features)
+    if training and None not in shape and values_per_channel(shape, axis) == 1:
+        raise ValueError(
+            f"training needs more than one value per channel; X has shape {shape}"
+        )
+
+
+def check_features(shape, axis, num_features):
+    """Raise ValueError unless X has `num_features` channels on `axis`."""
+    kept, sizes = kept_axes(len(shape), axis), stats_shape(shape, axis)
+    if num_features is None or sizes == tuple_of(num_features):
+        return
+    if len(kept) == 1:
+        expected = f"{tuple_of(num_features)[0]} channels on axis {kept[0]}"
+    else:
+        expected = f"sizes {tuple_of(num_features)} on axes {kept}"
+    raise ValueError(f"expected {expected}; X has shape {shape}")
+
+
+def check_mask(mask_shape, shape, axis):
+    """The shape in which a mask of valid positions broadcasts against X.
+
+    A mask has one value per position: X's shape without `axis`, or with 1 there.
+    """
+    kept, mask_shape = kept_axes(len(shape), axis), tuple(mask_shape)
+    full = tuple(1 if a in kept else size for a, size in enumerate(shape))
+    short = tuple(size for a, size in enumerate(shape) if a not in kept)
+    for wanted in (full, short):
+        if len(mask_shape) == len(wanted) and all(
+            None in pair or pair[0] == pair[1]
+            for pair in zip(mask_shape, wanted, strict=True)
+        ):
+            return tuple(-1 if size is None else size for size in full)
+    raise ValueError(
+        f"the mask must have shape {short} or {full}; it has shape {mask_shape}"
+    )
+
+
+def tuple_of(num_features):
+    """The shape of the parameters.  5 -> (5,)."""
+    many = isinstance(num_features, (tuple, list))
+    return tuple(num_features) if many else (num_features,)
+
+
+# --- Variants ------------------------------------------------------------------------
+
+
+def check_ghost(ghost_size, order, variance):
+    """Raise TypeError or ValueError unless a GhostBatchNorm can have these settings."""
+    check_integer("ghost_size", ghost_size, 1)
+    check_choice("order", order, ("contiguous", "strided"))
+    check_choice("variance", variance, ("total", "mean"))
+
+
+def check_ghost_input(shape, axis, ghost_size, mask):
+    """Raise ValueError unless a batch of this shape falls into groups."""
+    shape = tuple(shape)
+    check_no_mask("ghost", mask)
+    if 0 in kept_axes(len(shape), axis):
+        raise ValueError(f"ghost batches divide axis 0; the layer keeps axis {axis}")
+    if shape[0] is None:
+        return
+    if shape[0] % ghost_size:
+        raise ValueError(
+            f"ghost batches of {ghost_size} must divide the batch; X has shape {shape}"
+        )
+    group = (ghost_size, *shape[1:])
+    if shape[0] and None not in shape and values_per_channel(group, axis) == 1:
+        raise ValueError(
+            "training needs more than one value per channel; "
+            f"a ghost batch has shape {group}"
+        )
+
+
+def check_no_mask(variant, mask):
+    if mask is not None:
+        raise ValueError(f"{variant} batch norm takes no mask")
+
+
+def renorm_limits(r_max, d_max, r_min, clipping):
+    """r_max, d_max, r_min, from Keras's dictionary of them if there is one."""
+    if clipping is not None:
+        if any(limit is not None for limit in (r_max, d_max, r_min)):
+            raise ValueError("give renorm_clipping or r_max, d_max, r_min; not both")
+        if unknown := sorted(set(clipping) - {"rmin", "rmax", "dmax"}):
+            raise ValueError(
+                f"renorm_clipping may have rmin, rmax, dmax; got {', '.join(unknown)}"
+            )
+        infinite = float("inf")  # Keras does not clip what is not named
+        r_max = clipping.get("rmax", infinite)
+        d_max, r_min = clipping.get("dmax", infinite), clipping.get("rmin", 0.0)
+    for name, limit, least in (("r_max", r_max, 1), ("d_max", d_max, 0)):
+        if isinstance(limit, numbers.Real) and limit < least:
+            raise ValueError(f"{name} must be at least {least}; got {limit}")
+    if isinstance(r_min, numbers.Real) and not 0 <= r_min <= 1:
+        raise ValueError(f"r_min must lie between 0 and 1; got {r_min}")
+    return r_max, d_max, r_min
+
+
+def check_layer_norm(num_features, num_dims, eps, axis, feature_axis):
+    """Raise TypeError or ValueError unless a LayerNorm can have these settings."""
+    check_sizes(num_features, num_dims, feature_axis)
+    check_eps(eps)
+    if axis is not None and num_dims is not None:
+        check_axis(axis, num_dims, f"X has {num_dims} axes")

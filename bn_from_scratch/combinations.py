@@ -1,0 +1,79 @@
+"""Which variants of batch norm combine, and why the others do not.
+
+A variant names itself (`variant = "ghost"`); a class under two of them combines them.
+`order` is the order of inheritance: the first works outermost.
+"""
+
+from bn_from_scratch.compare.table import table
+
+ORDER = (
+    "ghost",
+    "sync",
+    "accumulate",
+    "transform",
+    "renorm",
+    "adjust",
+    "mean_only",
+    "var_only",
+    "fused",
+    "freeze",
+)
+
+_TWO_PARTS = "r and d correct both parts, of which it keeps one"
+_ONE_KERNEL = "the fused kernel holds the core's statistics and normalization"
+_NO_BATCH = "it uses no statistics of the batch"
+
+# Every pair that does not combine, with the reason.  All others do.
+REFUSED = {
+    ("ghost", "sync"): "one takes part of the batch, the other more than the batch",
+    ("ghost", "adjust"): "an adjustment belongs to the whole batch",
+    ("renorm", "mean_only"): _TWO_PARTS,
+    ("renorm", "var_only"): _TWO_PARTS,
+    ("mean_only", "var_only"): "together they are batch norm",
+}
+REFUSED |= {(name, "fused"): _ONE_KERNEL for name in ORDER[:8] if name != "accumulate"}
+REFUSED |= {(name, "freeze"): _NO_BATCH for name in ORDER[:9]}
+
+
+def refusal(first, second):
+    """The reason why two variants do not combine, or None."""
+    pair = tuple(sorted((first, second), key=ORDER.index))
+    return REFUSED.get(pair)
+
+
+def in_order(names):
+    """Names of variants in the order of inheritance; ValueError if they clash."""
+    for name in names:
+        if name not in ORDER:
+            raise ValueError(f"variant must be one of {', '.join(ORDER)}; got {name!r}")
+    names = sorted(set(names), key=ORDER.index)
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            if reason := refusal(first, second):
+                raise ValueError(f"{first} and {second} do not combine: {reason}")
+    return names
+
+
+def render():
+    """A matrix of the pairs, and the reasons against those that do not combine."""
+    reasons = list(dict.fromkeys(REFUSED.values()))
+
+    def cell(first, second):
+        reason = refusal(first, second)
+        return (
+            ""
+            if first == second
+            else f"({reasons.index(reason) + 1})"
+            if reason
+            else "yes"
+        )
+
+    rows = [[first, *(cell(first, second) for second in ORDER)] for first in ORDER]
+    notes = [f"({i}) {reason}" for i, reason in enumerate(reasons, 1)]
+    return "\n".join([table(["", *ORDER], rows), "", *notes])
+
+
+def check_class(cls):
+    """Raise ValueError for a class under variants that do not combine."""
+    found = [vars(base)["variant"] for base in cls.__mro__ if "variant" in vars(base)]
+    in_order(found)

@@ -1,0 +1,147 @@
+"""`bn bench`: forward and backward of ours, plain and fused, against the built-in.
+
+Timings on a shared machine are noisy: the contenders take turns in one process, and
+what is reported are medians, and medians of the ratios within a turn.
+"""
+
+import gc
+import os
+import statistics
+import time
+
+import numpy as np
+
+from bn_from_scratch import backends
+from bn_from_scratch.compare import norm_layer
+from bn_from_scratch.compare.table import table
+
+SHAPES = ((128, 6, 24, 24), (128, 16, 8, 8), (64, 64, 56, 56), (32, 256, 28, 28))
+NORMS = ("scratch", "fused", "builtin")
+GROWTH = (1, 2, 4, 8)  # times the examples of the second shape
+LARGE = SHAPES[2]  # arrays of this size come from the system, and go back to it
+SAMPLE_SECONDS = 0.02  # a short step is repeated until it takes this long
+ROUNDS = 9
+
+
+def compare_speed(names, rounds=ROUNDS, progress=lambda text: None):
+    """Three lists of rows: times of each shape, of growing batches, and bytes kept."""
+    results = {"speed": [], "growth": [], "kept": []}
+    for name in names:
+        bn = backends.load(name)
+        for shape in SHAPES:
+            progress(f"{name}, shape {shape}")
+            row = {"backend": name, "shape": list(shape)}
+            results["speed"].append(row | timings(bn, shape, rounds))
+        N, *rest = SHAPES[1]
+        for times in GROWTH:
+            progress(f"{name}, {times} times {SHAPES[1]}")
+            row = {"backend": name, "times": times}
+            results["growth"].append(row | timings(bn, (times * N, *rest), rounds))
+        progress(f"{name}, bytes kept for backward")
+        kept = {norm: kept_for_backward(bn, norm) for norm in NORMS}
+        results["kept"].append({"backend": name, "shape": list(LARGE)} | kept)
+    return results
+
+
+def make_step(bn, norm, shape):
+    """(forward, step) of a float32 layer on standard normal numbers."""
+    X, dY = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    return bn.prepare(norm_layer(bn, norm)(shape[1], len(shape)), X, dY)
+
+
+def timings(bn, shape, rounds):
+    """Median milliseconds of each norm, and median ratios to the built-in."""
+    steps = {norm: make_step(bn, norm, shape)[1] for norm in NORMS}
+    repeats = {norm: repetitions(step) for norm, step in steps.items()}
+    samples = {norm: [] for norm in NORMS}
+    for _ in range(rounds):
+        for norm, step in steps.items():
+            samples[norm].append(seconds(step, repeats[norm]))
+    found = {norm: 1e3 * statistics.median(samples[norm]) for norm in NORMS}
+    for norm in NORMS[:2]:
+        pairs = zip(samples[norm], samples["builtin"], strict=True)
+        found[f"{norm}/builtin"] = statistics.median(
+            own / theirs for own, theirs in pairs
+        )
+    return found
+
+
+def seconds(step, repeats):
+    start = time.perf_counter()
+    for _ in range(repeats):
+        step()
+    return (time.perf_counter() - start) / repeats
+
+
+def repetitions(step):
+    """How often to repeat a step in one sample; compiles and warms it up."""
+    step(), step()
+    return max(1, round(SAMPLE_SECONDS / seconds(step, 1)))
+
+
+def kept_for_backward(bn, norm, shape=LARGE):
+    """Bytes that a forward pass leaves for backward, besides X and Y.
+
+    Measured as the growth of the process's resident memory; None where the system does
+    not tell it.
+    """
+    forward, _ = make_step(bn, norm, shape)
+    forward()  # compiles, and makes what is made once
+    gc.collect()
+    before = resident_bytes()
+    held = forward()
+    after = resident_bytes()
+    del held
+    if before is None:
+        return None
+    return max(0, after - before - 4 * int(np.prod(shape)))
+
+
+def resident_bytes():
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
+
+
+def render(results):
+    """Three tables, and how to read them."""
+    titles = ["plain", "fused", "built-in"]
+    ratios = ["plain/built-in", "fused/built-in"]
+    lines = ["Forward + backward in training, float32; medians, milliseconds.", ""]
+    rows = [
+        [row["backend"], _shape(row["shape"]), *_figures(row)]
+        for row in results["speed"]
+    ]
+    lines += [table(["backend", "shape", *titles, *ratios], rows), ""]
+    lines += [f"Growth with the number of examples, from {_shape(SHAPES[1])}.", ""]
+    rows = [
+        [row["backend"], f"{row['times']}x", *_figures(row)]
+        for row in results["growth"]
+    ]
+    lines += [table(["backend", "examples", *titles, *ratios], rows), ""]
+    lines += [
+        f"Memory kept for backward besides X and Y, in sizes of X, {_shape(LARGE)}.",
+        "",
+    ]
+    size = 4 * int(np.prod(LARGE))
+    rows = [
+        [row["backend"], *(_times(row[norm], size) for norm in NORMS)]
+        for row in results["kept"]
+    ]
+    lines += [table(["backend", *titles], rows)]
+    return "\n".join(lines)
+
+
+def _shape(shape):
+    return f"({', '.join(map(str, shape))})"
+
+
+def _figures(row):
+    ratios = (f"{row[f'{norm}/builtin']:.2f}" for norm in NORMS[:2])
+    return [*(f"{row[norm]:.2f}" for norm in NORMS), *ratios]
+
+
+def _times(kept, size):
+    return "?" if kept is None else f"{kept / size:.2f}"

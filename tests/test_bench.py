@@ -1,0 +1,65 @@
+"""`bn bench` on small shapes: what it reports, not how fast anything is."""
+
+import json
+
+import pytest
+from conftest import load_or_skip
+
+from bn_from_scratch import cli
+from bn_from_scratch.compare import bench
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(bench, "SHAPES", ((4, 3, 5, 2), (8, 3, 2, 2)))
+    monkeypatch.setattr(bench, "LARGE", (4, 3, 5, 2))
+    monkeypatch.setattr(bench, "GROWTH", (1, 3))
+    monkeypatch.setattr(bench, "SAMPLE_SECONDS", 0)
+
+
+def test_each_shape_and_each_growth_has_a_row(bn, small, capsys):
+    name = bn.__name__.rpartition(".")[2]
+    options = ["bench", "--backends", name, "--rounds", "2"]
+    assert cli.main([*options, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert [row["shape"] for row in results["speed"]] == [[4, 3, 5, 2], [8, 3, 2, 2]]
+    assert [row["times"] for row in results["growth"]] == [1, 3]
+    for row in results["speed"] + results["growth"]:
+        assert row["backend"] == name
+        assert min(row[norm] for norm in bench.NORMS) > 0
+        assert row["fused/builtin"] > 0
+    kept = results["kept"][0]
+    assert all(kept[norm] is None or kept[norm] >= 0 for norm in bench.NORMS)
+
+    assert cli.main(options) == 0
+    shown = capsys.readouterr().out
+    assert "(8, 3, 2, 2)" in shown
+    assert "fused/built-in" in shown
+
+
+def test_the_step_runs_forward_and_backward(bn):
+    """In training: the moving averages move, and a wrong cotangent is noticed."""
+    import numpy as np
+
+    X = np.random.default_rng(0).normal(3, 2, (4, 3, 5, 2)).astype("float32")
+    layer = bn.BatchNorm(3, 4)
+    forward, step = bn.prepare(layer, X, X)
+    step()
+    assert forward() is not None
+
+
+def test_ratios_are_those_of_the_turns(monkeypatch):
+    bn = load_or_skip("torch")
+    times = {"scratch": [6.0, 9.0, 80.0], "fused": [2.0, 1.0, 4.0]}
+    times["builtin"] = [2.0, 3.0, 8.0]
+    monkeypatch.setattr(bench, "make_step", lambda bn, norm, shape: (None, norm))
+    monkeypatch.setattr(bench, "repetitions", lambda step: 1)
+    monkeypatch.setattr(bench, "seconds", lambda norm, n: times[norm].pop(0))
+    got = bench.timings(bn, (2, 3), rounds=3)
+    assert (got["scratch"], got["fused"], got["builtin"]) == (9000, 2000, 3000)
+    assert (got["scratch/builtin"], got["fused/builtin"]) == (3, 0.5)
+
+
+def test_rounds_must_be_positive(capsys):
+    assert cli.main(["bench", "--rounds", "0"]) == 2
+    assert capsys.readouterr().err == "bn: error: rounds must be at least 1; got 0\n"

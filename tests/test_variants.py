@@ -1,0 +1,430 @@
+"""Every variant in every backend: against the spec, then neutral, then combined."""
+
+import numpy as np
+import pytest
+import reference
+from reference import accumulated, ghost_step, keras_renorm_step, layer_step, lite_step
+from test_options import assert_like
+from tolerances import TOLERANCE
+
+from bn_from_scratch import combinations, spec
+from bn_from_scratch.compare.layer import make_case
+
+STEPS = 3
+SHAPES = {"2-D": (12, 5), "4-D": (12, 4, 3, 2)}
+LIMITS = {"r_max": 1.2, "d_max": 0.3}  # they clip some channels of the case, not all
+SCALE, SHIFT = 1.1, -0.2
+KERAS = {"renorm_clipping": {"rmax": 1.3, "dmax": 0.4, "rmin": 0.9}}
+
+
+def adjustment(*arguments):
+    """The same at every call; JAX gives a key before the shape."""
+    return SCALE, SHIFT
+
+
+def halve(gamma, beta, mean, var):
+    return gamma / 2, beta - 1, mean, 4 * var
+
+
+def renormed(**limits):
+    return layer_step(training=True, operands=reference.renormed(**limits))
+
+
+def adjusted(mean, var, gamma, beta, state):
+    return mean, var, *spec.scale_and_shift(gamma, beta, SCALE, SHIFT)
+
+
+def halved(mean, var, gamma, beta, state):
+    return mean, 4 * var, gamma / 2, beta - 1
+
+
+def train(**options):
+    return layer_step(training=True, **options)
+
+
+# name: (classes, options of the constructor, the step of the spec while training)
+CASES = {
+    "ghost": (["ghost"], {"ghost_size": 4}, ghost_step(ghost_size=4)),
+    "ghost, strided": (
+        ["ghost"],
+        {"ghost_size": 3, "order": "strided"},
+        ghost_step(ghost_size=3, order="strided"),
+    ),
+    "ghost, mean of variances": (
+        ["ghost"],
+        {"ghost_size": 4, "variance": "mean", "correction": 1},
+        ghost_step(ghost_size=4, variance="mean", correction=1),
+    ),
+    "renorm": (["renorm"], LIMITS, renormed(**LIMITS)),
+    "renorm, own lower limit": (
+        ["renorm"],
+        LIMITS | {"r_min": 0.5},
+        renormed(**LIMITS, r_min=0.5),
+    ),
+    "renorm, unclipped": (
+        ["renorm"],
+        {"renorm_clipping": {}},
+        renormed(r_max=np.inf, d_max=np.inf, r_min=0),
+    ),
+    "renorm, Keras's words": (
+        ["renorm"],
+        KERAS,
+        renormed(r_max=1.3, d_max=0.4, r_min=0.9),
+    ),
+    "renorm, averages of its own": (
+        ["renorm"],
+        KERAS | {"renorm_momentum": 0.3},
+        keras_renorm_step(renorm_momentum=0.3, r_max=1.3, d_max=0.4, r_min=0.9),
+    ),
+    "adjust": (["adjust"], {"adjustment": adjustment}, train(operands=adjusted)),
+    "adjust, given": (
+        ["adjust"],
+        {"adjustment": (SCALE, SHIFT)},
+        train(operands=adjusted),
+    ),
+    "sync": (["sync"], {}, train()),
+    "accumulate": (["accumulate"], {"steps": 3}, "accumulated"),
+    "accumulate, half way": (["accumulate"], {"steps": 2}, "accumulated"),
+    "freeze": (["freeze"], {}, train(frozen="all")),
+    "transform": (["transform"], {"transform": halve}, train(operands=halved)),
+    "transform, off": (
+        ["transform"],
+        {"transform": halve, "transformed": False},
+        train(),
+    ),
+    "fused": (["fused"], {}, train()),
+    "fused, no gamma": (["fused"], {"scale": False}, train(scale=False)),
+    "mean only": (["mean_only"], {}, lite_step(training=True, subtract=True)),
+    "var only": (["var_only"], {}, lite_step(training=True, subtract=False)),
+    "ghost + renorm": (
+        ["ghost", "renorm"],
+        {"ghost_size": 4} | LIMITS,
+        ghost_step(ghost_size=4, operands=reference.renormed(**LIMITS)),
+    ),
+    "ghost + transform": (
+        ["ghost", "transform"],
+        {"ghost_size": 4, "transform": halve},
+        ghost_step(ghost_size=4, operands=halved),
+    ),
+    "renorm + adjust": (
+        ["renorm", "adjust"],
+        LIMITS | {"adjustment": adjustment},
+        train(
+            operands=lambda m, v, g, b, s: reference.renormed(**LIMITS)(
+                *adjusted(m, v, g, b, s), s
+            )
+        ),
+    ),
+    "transform + renorm": (
+        ["transform", "renorm"],
+        LIMITS | {"transform": halve},
+        train(
+            operands=lambda m, v, g, b, s: halved(
+                *reference.renormed(**LIMITS)(m, v, g, b, s), s
+            )
+        ),
+    ),
+    "sync + renorm": (["sync", "renorm"], LIMITS, renormed(**LIMITS)),
+    "accumulate + fused": (["accumulate", "fused"], {"steps": 3}, "accumulated"),
+}
+CLASSES = {
+    "ghost": "GhostBatchNorm",
+    "renorm": "BatchRenorm",
+    "adjust": "AdjustedBatchNorm",
+    "sync": "SyncBatchNorm",
+    "accumulate": "AccumBatchNorm",
+    "freeze": "FrozenBatchNorm",
+    "transform": "TransformedBatchNorm",
+    "fused": "FusedBatchNorm",
+    "mean_only": "MeanOnlyBatchNorm",
+    "var_only": "VarOnlyBatchNorm",
+}
+MOVING = ("moving_mean", "moving_var")
+
+
+def make(bn, names, shape, dtype="float64", **options):
+    if len(names) == 1:
+        cls = getattr(bn, CLASSES[names[0]])
+    else:
+        cls = bn.combine(*names)
+    return cls(shape[1], len(shape), dtype=dtype, **options)
+
+
+def run(bn, names, options, case, dtype="float64", **mode):
+    X, dY, state = case
+    if not options.get("scale", True):
+        state = {k: v for k, v in state.items() if k != "gamma"}
+    layer = make(bn, names, X.shape, dtype, **options)
+    return bn.probe(layer, X, dY, state=state, **mode)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("name", CASES)
+def test_training(bn, name, shape, dtype):
+    names, options, step = CASES[name]
+    case = make_case(shape, dtype=dtype)
+    got = run(bn, names, options, case, dtype, training=True, steps=STEPS)
+    if step == "accumulated":
+        step = accumulated(train(), options["steps"])
+    state = case[2] | {"renorm_mean": np.zeros(shape[1])}
+    state |= {"renorm_std": np.ones(shape[1])}
+    want = reference.expected(step, *case[:2], state, STEPS)
+    assert {"Y", "dX", *MOVING} <= set(got)
+    got = {k: v for k, v in got.items() if k in want}
+    if "freeze" in names:
+        got = {k: v for k, v in got.items() if k not in ("dgamma", "dbeta")}
+    assert_like(got, want, TOLERANCE[dtype], dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", CASES)
+def test_prediction(bn, name, dtype):
+    """The core's, unless the variant changes what `normalize` is given always."""
+    names, options, _ = CASES[name]
+    case = make_case(SHAPES["4-D"], dtype=dtype)
+    got = run(bn, names, options, case, dtype, training=False, steps=2)
+    step = layer_step(training=False, scale=options.get("scale", True))
+    if "transform" in names and options.get("transformed", True):
+        step = layer_step(training=False, operands=halved)
+    if "mean_only" in names or "var_only" in names:
+        step = lite_step(training=False, subtract="mean_only" in names)
+    want = reference.expected(step, *case)
+    got = {k: v for k, v in got.items() if k in want}
+    if "freeze" in names:
+        got = {k: v for k, v in got.items() if k not in ("dgamma", "dbeta")}
+    assert_like(got, want, TOLERANCE[dtype], dtype)
+
+
+NEUTRAL = {
+    "ghost": {"ghost_size": 12},
+    "renorm": {"r_max": 1.0, "d_max": 0.0},
+    "adjust": {"adjustment": (1.0, 0.0)},
+    "sync": {},
+    "accumulate": {"steps": 1},
+    "transform": {"transform": lambda *given: given},
+    "fused": {},
+}
+ONE_ROUNDING = 4e-16  # of the largest value; two for what is multiplied up
+PAIRS = [
+    (first, second)
+    for first in NEUTRAL
+    for second in NEUTRAL
+    if first < second and combinations.refusal(first, second) is None
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize(
+    "names", [*((name,) for name in NEUTRAL), *PAIRS], ids=" + ".join
+)
+def test_the_neutral_setting_is_the_core(bn, names, shape):
+    """Also of every pair that combines."""
+    case = make_case(shape)
+    options = {k: v for name in names for k, v in NEUTRAL[name].items()}
+    mode = {"training": True, "steps": STEPS}
+    got = run(bn, names, options, case, **mode)
+    core = bn.BatchNorm(shape[1], len(shape), dtype="float64")
+    want = bn.probe(core, *case[:2], state=case[2], **mode)
+    for name, value in want.items():
+        off = np.max(np.abs(got[name] - value)) / np.max(np.abs(value))
+        assert off <= 4 * ONE_ROUNDING, f"{name} differs by {off:.1e}"
+
+
+def test_mean_only_then_var_only_is_the_core(bn):
+    X, dY, state = make_case((12, 5))
+    one = {"gamma": np.ones(5), "beta": np.zeros(5)}
+    mode = {"training": True}
+    half = run(bn, ["mean_only"], {}, (X, dY, one), **mode)["Y"]
+    whole = run(bn, ["var_only"], {}, (half, dY, state), **mode)
+    core = bn.probe(bn.BatchNorm(5, dtype="float64"), X, dY, state=state, **mode)
+    np.testing.assert_allclose(whole["Y"], core["Y"], atol=1e-14)
+
+
+def test_accumulated_micro_batches_move_like_the_joined_batch(bn):
+    """Of different sizes, with the variance between their means."""
+    rng, state = np.random.default_rng(0), None
+    batches = [rng.normal(k, 1 + k, (n, 5)) for k, n in enumerate((4, 7, 2))]
+    for X in batches:
+        layer = make(bn, ["accumulate"], (1, 5), steps=3, momentum=0.3)
+        got = bn.probe(layer, X, X, training=True, state=state)
+        state = {k: v for k, v in got.items() if k.startswith(("moving", "accum"))}
+        if X is not batches[-1]:
+            np.testing.assert_array_equal(got["moving_mean"], np.zeros(5))
+    joined = np.concatenate(batches)
+    core = bn.BatchNorm(5, momentum=0.3, dtype="float64")
+    want = bn.probe(core, joined, joined, training=True)
+    for name in MOVING:
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-14)
+    for name in ("mean", "var", "count", "steps"):
+        assert not np.any(state[f"accumulated_{name}"])
+
+
+@pytest.mark.parametrize("correction", [0, 1])
+def test_a_micro_batch_without_values_is_none(bn, correction):
+    """Padding alone, as the first of three: the other two are the joined batch."""
+    X, dY, _ = make_case((12, 5))
+    masks = np.zeros(12, bool), np.arange(12) < 7, np.arange(12) >= 7
+    state, options = None, {"steps": 3, "correction": correction}
+    for mask in masks:
+        layer = make(bn, ["accumulate"], X.shape, **options)
+        got = bn.probe(layer, X, dY, training=True, state=state, mask=mask)
+        state = {k: v for k, v in got.items() if k.startswith(("moving", "accum"))}
+    core = bn.BatchNorm(5, dtype="float64", correction=correction)
+    want = bn.probe(core, X, dY, training=True)
+    for name in MOVING:
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("step", "r_max", "d_max"),
+    [(0, 1, 0), (5_000, 1, 0), (15_000, 1 + 2 / 3.5, 2.5), (1_000_000, 3, 5)],
+)
+def test_the_schedule_of_renorm_is_that_of_the_paper(bn, step, r_max, d_max):
+    X, dY, state = make_case((12, 5))
+    given = state | {"num_updates": np.array(float(step))}
+    got = run(bn, ["renorm"], {}, (X, dY, given), training=True)
+    want = reference.expected(renormed(r_max=r_max, d_max=d_max), X, dY, state)
+    assert_like({"Y": got["Y"]}, want, 1e-13, "float64")
+    assert got["num_updates"] == step + 1
+
+
+def test_a_schedule_is_a_function_of_the_step(bn):
+    X, dY, state = make_case((12, 5))
+    options = {"r_max": lambda step: 1 + 0.1 * step, "d_max": lambda step: 0.1 * step}
+    given = state | {"num_updates": np.array(3.0)}
+    got = run(bn, ["renorm"], options, (X, dY, given), training=True)
+    want = reference.expected(renormed(r_max=1.3, d_max=0.3), X, dY, state)
+    assert_like({"Y": got["Y"]}, want, 1e-13, "float64")
+
+
+def test_the_straight_through_gradient_is_that_of_the_identity(bn):
+    """The transform shows in Y, and in dX through the values, not its derivative."""
+    X, dY, state = make_case((12, 5))
+    options = {"transform": halve, "straight_through": True}
+    got = run(bn, ["transform"], options, (X, dY, state), training=True)
+    plain = run(bn, ["transform"], {"transform": halve}, (X, dY, state), training=True)
+    np.testing.assert_allclose(got["Y"], plain["Y"], rtol=1e-13)
+    np.testing.assert_allclose(got["dgamma"], 2 * plain["dgamma"], rtol=1e-13)
+
+    def step(X, gamma, beta, state):
+        mean, var = spec.batch_stats(X)
+        given = gamma, beta, mean, var
+        made = (
+            v + np.real(new) - np.real(v)
+            for v, new in zip(given, halve(*given), strict=True)
+        )
+        gamma, beta, mean, var = made
+        return spec.normalize(X, mean, var, gamma, beta, spec.EPS), {}
+
+    want = reference.expected(step, X, dY, state)
+    assert_like({k: got[k] for k in ("dX", "dgamma", "dbeta")}, want, 1e-12, "float64")
+
+
+def test_fused_is_exact_at_any_mean(bn):
+    rng = np.random.default_rng(0)
+    for mean in (0, 1e2, 1e3, 1e4):
+        X = rng.normal(mean, 1, (64, 6, 14, 14)).astype("float32")
+        got = bn.probe(bn.FusedBatchNorm(6, 4), X, X, training=True)["Y"]
+        one, zero = np.ones(6), np.zeros(6)
+        want = spec.batch_norm(X, one, zero, zero, one, training=True)[0]
+        assert np.max(np.abs(got - want)) <= 1e-5
+
+
+def test_fused_takes_16_bit_input(bn):
+    X, dY, state = make_case((64, 5))
+    X, dY = (300 * X).astype("float16"), dY.astype("float16")
+    state = {name: value.astype("float32") for name, value in state.items()}
+    got = bn.probe(bn.FusedBatchNorm(5, 2), X, dY, training=True, state=state)
+    want = reference.expected(train(), X, dY, state)
+    assert got["Y"].dtype == got["dX"].dtype == np.float16
+    assert got["dgamma"].dtype == got["moving_var"].dtype == np.float32
+    for name, bound in (("Y", "float16"), ("dX", "float16"), ("moving_var", "float32")):
+        off = np.max(np.abs(got[name] - want[name])) / np.max(np.abs(want[name]))
+        assert off <= TOLERANCE[bound], name
+
+
+@pytest.mark.parametrize("axis", [None, -1, 1, (1, 3)])
+@pytest.mark.parametrize("feature_axis", [1, -1, (1, 2)])
+def test_layer_norm(bn, axis, feature_axis):
+    shape = (5, 4, 3, 2)
+    X, dY, state = make_case(shape, axis=feature_axis)
+    state = {k: state[k] for k in ("gamma", "beta")}
+    options = {"axis": axis, "feature_axis": feature_axis, "dtype": "float64"}
+    layer = bn.LayerNorm(state["gamma"].shape, 4, **options)
+    for training in (True, False):
+        mode = {"training": training, "native": True}
+        got = bn.probe(layer, X, dY, state=state, **mode)
+
+        def step(X, gamma, beta, state):
+            axes = {"axis": axis, "feature_axis": feature_axis}
+            return spec.layer_norm(X, gamma, beta, **axes), {}
+
+        want = reference.expected(step, X, dY, state)
+        assert set(got) == {"Y", "dX", "dgamma", "dbeta"}
+        assert_like(got, want, TOLERANCE["float64"], "float64")
+
+
+def test_layer_norm_does_not_see_the_scale_of_an_example(bn):
+    X, dY, _ = make_case((9, 5))
+    layer = bn.LayerNorm(5, eps=1e-30, dtype="float64")
+    Y = bn.probe(layer, X, dY, training=True)["Y"]
+    scales = np.logspace(-3, 3, 9)[:, None]
+    scaled = bn.probe(layer, scales * X, dY, training=True)["Y"]
+    np.testing.assert_allclose(scaled, Y, atol=1e-12)
+
+
+REFUSED = {
+    "remainder": (
+        (["ghost"], {"ghost_size": 5}, {}),
+        "ghost batches of 5 must divide the batch; X has shape (12, 5)",
+    ),
+    "one value": (
+        (["ghost"], {"ghost_size": 1}, {}),
+        "training needs more than one value per channel; "
+        "a ghost batch has shape (1, 5)",
+    ),
+    "ghost mask": (
+        (["ghost"], {"ghost_size": 4}, {"mask": np.ones(12, bool)}),
+        "ghost batch norm takes no mask",
+    ),
+    "fused mask": (
+        (["fused"], {}, {"mask": np.ones(12, bool)}),
+        "fused batch norm takes no mask",
+    ),
+}
+
+
+@pytest.mark.parametrize(("what", "message"), REFUSED.values(), ids=REFUSED)
+def test_refused_inputs(bn, what, message):
+    from test_batch_norm import message_of
+
+    names, options, call = what
+    X, dY, _ = make_case((12, 5))
+    layer = make(bn, names, X.shape, **options)
+    with pytest.raises(ValueError) as caught:
+        bn.probe(layer, X, dY, training=True, **call)
+    assert message_of(bn, caught) == message
+
+
+@pytest.mark.parametrize("names", combinations.REFUSED, ids=" + ".join)
+def test_what_does_not_combine_is_refused_by_name(bn, names):
+    message = f"{names[0]} and {names[1]} do not combine: "
+    message += combinations.REFUSED[names]
+    for order in (names, names[::-1]):
+        with pytest.raises(ValueError) as caught:
+            bn.combine(*order)
+        assert str(caught.value) == message
+    with pytest.raises(ValueError, match="do not combine"):
+        type("Both", tuple(getattr(bn, CLASSES[name]) for name in names), {})
+
+
+def test_a_mask_and_an_adjustment_go_through_sync(bn):
+    X, dY, state = make_case((12, 5))
+    mask = np.arange(12) % 3 > 0
+    options = {"adjustment": (SCALE, SHIFT)}
+    case = X, dY, state
+    got = run(bn, ["sync", "adjust"], options, case, training=True, mask=mask)
+    want = reference.expected(train(operands=adjusted, mask=mask), X, dY, state)
+    got = {k: v for k, v in got.items() if k in want}
+    assert_like(got, want, TOLERANCE["float64"], "float64")
