@@ -7,6 +7,8 @@ import pytest
 from conftest import load_or_skip
 from tolerances import TOLERANCE
 
+from bn_from_scratch import spec
+
 bn = load_or_skip("torch")
 torch = pytest.importorskip("torch")
 
@@ -226,3 +228,15 @@ def test_against_layer_norm_of_torch():
     theirs = torch.nn.LayerNorm((5, 3, 2), dtype=torch.float64)
     ours = bn.LayerNorm((5, 3, 2), 4, feature_axis=(1, 2, 3), dtype="float64")
     np.testing.assert_allclose(ours(X).detach(), theirs(X).detach(), atol=1e-14)
+
+
+@pytest.mark.parametrize("size", [56, 57])
+def test_fused_is_exact_in_channels_last_memory(size):
+    """Compiled, and at a large mean: where one long sum of squares is off by 1e-5."""
+    X = np.random.default_rng(0).normal(1e4, 1, (16, 4, size, size)).astype("float32")
+    own = torch.from_numpy(X).to(memory_format=torch.channels_last)
+    Y = bn.FusedBatchNorm(4)(own)
+    one, zero = np.ones(4), np.zeros(4)
+    want = spec.batch_norm(X, one, zero, zero, one, training=True)[0]
+    assert Y.is_contiguous(memory_format=torch.channels_last)
+    assert np.max(np.abs(Y.detach().numpy() - want)) <= TOLERANCE["float32"] / 2
