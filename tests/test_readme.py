@@ -35,11 +35,18 @@ def test_the_training_code_is_the_same_in_every_backend(bn, monkeypatch, capsys)
 
 def test_the_commands_parse():
     commands = re.findall(
-        r"(?:^    |`)(?:uv run )?bn ((?:train|compare|data)\b[^`#\n]*)", TEXT, re.M
+        r"(?:^    |`)(?:uv run )?bn ((?:train|compare|bench|variants|data)\b[^`#\n]*)",
+        TEXT,
+        re.M,
     )
-    assert len(commands) >= 8
+    assert len(commands) >= 11
     for command in commands:
         assert cli.parser().parse_args(command.split()).run
+
+
+def test_the_table_of_combinations_is_what_the_command_prints(capsys):
+    assert cli.main(["variants"]) == 0
+    assert f"```\n{capsys.readouterr().out}```" in TEXT
 
 
 def test_the_files_exist():

@@ -73,8 +73,8 @@ CASES = {
     ),
     "renorm, averages of its own": (
         ["renorm"],
-        KERAS | {"renorm_momentum": 0.3},
-        keras_renorm_step(renorm_momentum=0.3, r_max=1.3, d_max=0.4, r_min=0.9),
+        {"r_max": 1.3, "d_max": 9, "r_min": 0.9, "renorm_momentum": 0.3},
+        keras_renorm_step(renorm_momentum=0.3, r_max=1.3, d_max=9, r_min=0.9),
     ),
     "adjust": (["adjust"], {"adjustment": adjustment}, train(operands=adjusted)),
     "adjust, given": (
@@ -229,6 +229,18 @@ def test_the_neutral_setting_is_the_core(bn, names, shape):
     for name, value in want.items():
         off = np.max(np.abs(got[name] - value)) / np.max(np.abs(value))
         assert off <= 4 * ONE_ROUNDING, f"{name} differs by {off:.1e}"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_update_for_one_call(bn, name):
+    """Nothing that a variant counts or averages moves."""
+    names, options, _ = CASES[name]
+    case = make_case((12, 5))
+    got = run(bn, names, options, case, training=True, update=False)
+    start = run(bn, names, options, case, training=False)
+    statistics = {k for k in got if k not in ("Y", "dX", "dgamma", "dbeta")}
+    for statistic in statistics:
+        np.testing.assert_array_equal(got[statistic], start[statistic])
 
 
 def test_mean_only_then_var_only_is_the_core(bn):

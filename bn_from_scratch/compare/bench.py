@@ -21,6 +21,7 @@ GROWTH = (1, 2, 4, 8)  # times the examples of the second shape
 LARGE = SHAPES[2]  # arrays of this size come from the system, and go back to it
 SAMPLE_SECONDS = 0.02  # a short step is repeated until it takes this long
 ROUNDS = 9
+HELD = 6  # forward passes whose results are held at once
 
 
 def compare_speed(names, rounds=ROUNDS, progress=lambda text: None):
@@ -82,19 +83,20 @@ def repetitions(step):
 def kept_for_backward(bn, norm, shape=LARGE):
     """Bytes that a forward pass leaves for backward, besides X and Y.
 
-    Measured as the growth of the process's resident memory; None where the system does
-    not tell it.
+    Measured as the growth of the process's resident memory, while the results of
+    several passes are held; None where the system does not tell it.
     """
     forward, _ = make_step(bn, norm, shape)
-    forward()  # compiles, and makes what is made once
-    gc.collect()
-    before = resident_bytes()
-    held = forward()
-    after = resident_bytes()
-    del held
-    if before is None:
+    held, before, growth = [], None, []
+    for _ in range(HELD):  # the first fill what the allocator had put by
+        held.append(forward())
+        gc.collect()
+        now = resident_bytes()
+        growth.append(None if before is None or now is None else now - before)
+        before = now
+    if growth[-1] is None:
         return None
-    return max(0, after - before - 4 * int(np.prod(shape)))
+    return max(0, growth[-1] - 4 * int(np.prod(shape)))
 
 
 def resident_bytes():

@@ -120,12 +120,13 @@ def centre(X, mean, out):
 
 def per_row(v, X):
     """A [C] vector as the [rows, 1] that broadcasts against X [rows, values]."""
-    return nd.array(np.tile(v, len(X) // v.size)[:, None], dtype=X.dtype)
+    column = np.tile(v, len(X) // v.size)[:, None]
+    return nd.array(column, ctx=X.ctx, dtype=X.dtype)
 
 
 def channel_sum(X, gamma):
     """Sum of each channel.  X [rows, values], gamma [C] -> [C] in float64."""
-    ones = nd.ones((1, X.shape[1]), dtype=X.dtype)
+    ones = nd.ones((1, X.shape[1]), ctx=X.ctx, dtype=X.dtype)
     sums = nd.FullyConnected(X, ones, num_hidden=1, no_bias=True)
     return sums.asnumpy().reshape(-1, gamma.size).sum(0, dtype=np.float64)
 
@@ -147,7 +148,8 @@ def assign(array, req, v):
     if v is array or req == "null":
         return
     array, v = array.as_nd_ndarray(), v.reshape(array.shape)
-    array[:] = array + nd.array(v, dtype=array.dtype) if req == "add" else v
+    own = {"ctx": array.ctx, "dtype": array.dtype}
+    array[:] = array + nd.array(v, **own) if req == "add" else v
 
 
 class FusedBatchNorm(BatchNorm):
