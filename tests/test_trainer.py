@@ -40,6 +40,13 @@ def test_it_learns(bn, norm):
     assert np.mean(history.loss[-5:]) < 0.7 * np.mean(history.loss[:5])
 
 
+def test_a_network_with_the_fused_layer(bn):
+    """In float32, whose convolutions leave their output in oneDNN's layout."""
+    options = {"dtype": "float32", "max_epochs": 1, "batch_size": 16}
+    losses = [train(bn, norm, **options)[1].loss for norm in ("fused", "scratch")]
+    np.testing.assert_allclose(*losses, atol=1e-5)
+
+
 def test_compiled_and_eager_steps_agree(bn):
     options = {"max_epochs": 1, "batch_size": 213}
     losses = [train(bn, **options, compile=c)[1].loss for c in (False, None)]

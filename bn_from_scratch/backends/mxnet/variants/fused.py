@@ -27,11 +27,20 @@ def fused_batch_norm(X, gamma, beta, eps, axis=CHANNEL_AXIS):
         Y, *stats = fused_batch_norm(X.transpose(order), gamma, beta, eps, leading)
         return Y.transpose(tuple(np.argsort(order).tolist())), *stats
     settings = {"eps": eps, "values": math.prod(X.shape[last + 1 :])}
-    inputs = (v.as_nd_ndarray() for v in (X, gamma, beta))
+    inputs = (v.as_nd_ndarray() for v in (plain(X), gamma, beta))
     outputs = nd.Custom(*inputs, op_type="fused_batch_norm", **settings)
     Y, mean, var = (v.as_np_ndarray() for v in outputs)
     dtype = np.promote_types(X.dtype, np.float32)
-    return Y, mean.detach().astype(dtype), var.detach().astype(dtype)
+    return plain(Y), mean.detach().astype(dtype), var.detach().astype(dtype)
+
+
+def plain(v):
+    """A copy of v in plain layout, whose gradient comes back in plain layout, too.
+
+    A convolution leaves oneDNN's, and a custom operator gets such an array in memory
+    that MXNet meanwhile uses for something else.  Multiplication knows no oneDNN.
+    """
+    return v * 1
 
 
 class BothPasses(mx.operator.CustomOp):
@@ -155,7 +164,7 @@ def assign(array, req, v):
 class FusedBatchNorm(BatchNorm):
     """Batch norm with the closed-form backward: the core's numbers, faster.
 
-    It keeps X and a few numbers per channel for the backward pass.
+    It keeps a plain copy of X and a few numbers per channel for the backward pass.
     """
 
     variant = "fused"
