@@ -54,19 +54,22 @@ def in_order(names):
     return names
 
 
+def combine(variants, names):
+    """The class under those of the classes `variants` that have these names."""
+    known = {cls.variant: cls for cls in variants}
+    classes = tuple(known[name] for name in in_order(names))
+    return type("".join(cls.__name__ for cls in classes), classes, {})
+
+
 def render():
     """A matrix of the pairs, and the reasons against those that do not combine."""
     reasons = list(dict.fromkeys(REFUSED.values()))
 
     def cell(first, second):
+        if first == second:
+            return ""
         reason = refusal(first, second)
-        return (
-            ""
-            if first == second
-            else f"({reasons.index(reason) + 1})"
-            if reason
-            else "yes"
-        )
+        return f"({reasons.index(reason) + 1})" if reason else "yes"
 
     rows = [[first, *(cell(first, second) for second in ORDER)] for first in ORDER]
     notes = [f"({i}) {reason}" for i, reason in enumerate(reasons, 1)]

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from conftest import load_or_skip
 
@@ -37,15 +38,22 @@ def test_each_shape_and_each_growth_has_a_row(bn, small, capsys):
     assert "fused/built-in" in shown
 
 
-def test_the_step_runs_forward_and_backward(bn):
-    """In training: the moving averages move, and a wrong cotangent is noticed."""
-    import numpy as np
+def test_both_passes_are_in_training(bn):
+    """Prediction would take a single value per channel."""
+    X = np.ones((1, 3, 1, 1), "float32")
+    for which in (0, 1):
+        run = bn.prepare(bn.BatchNorm(3, 4), X, X)[which]
+        with pytest.raises(ValueError, match="training needs more than one value"):
+            run()
 
+
+def test_the_step_goes_backward(bn):
+    """A cotangent of another shape is noticed there, and only there."""
     X = np.random.default_rng(0).normal(3, 2, (4, 3, 5, 2)).astype("float32")
-    layer = bn.BatchNorm(3, 4)
-    forward, step = bn.prepare(layer, X, X)
-    step()
-    assert forward() is not None
+    forward, step = bn.prepare(bn.BatchNorm(3, 4), X, X[:3])
+    forward()
+    with pytest.raises(Exception, match=r"(?i)shape|incompatible|cotangent|size"):
+        step()
 
 
 def test_ratios_are_those_of_the_turns(monkeypatch):

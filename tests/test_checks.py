@@ -180,3 +180,11 @@ def test_the_table_of_combinations():
         assert combinations.refusal(second, first)
     with pytest.raises(ValueError, match=r"^variant must be one of .*; got 'layer'$"):
         combinations.in_order(["layer"])
+
+
+def test_variants_combine_in_one_order_however_they_are_named():
+    ghost = type("Ghost", (), {"variant": "ghost"})
+    renorm = type("Renorm", (), {"variant": "renorm"})
+    for names in (["ghost", "renorm"], ["renorm", "ghost"]):
+        both = combinations.combine((renorm, ghost), names)
+        assert (both.__name__, both.__bases__) == ("GhostRenorm", (ghost, renorm))

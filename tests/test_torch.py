@@ -240,3 +240,25 @@ def test_fused_is_exact_in_channels_last_memory(size):
     want = spec.batch_norm(X, one, zero, zero, one, training=True)[0]
     assert Y.is_contiguous(memory_format=torch.channels_last)
     assert np.max(np.abs(Y.detach().numpy() - want)) <= TOLERANCE["float32"] / 2
+
+
+def test_fused_without_a_compiler(monkeypatch):
+    """The same functions, as they stand; tried once."""
+    from bn_from_scratch.backends.torch.variants import fused
+
+    tries = []
+
+    def no_compiler(*args, **kwargs):
+        tries.append(args)
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    fused.compiled.cache_clear()
+    X = torch.randn(64, 4, 20, 20, requires_grad=True)  # large enough to compile
+    ours, core = bn.FusedBatchNorm(4), bn.BatchNorm(4)
+    dY = torch.randn_like(X)
+    for _ in range(2):
+        got, want = (torch.autograd.grad(layer(X), X, dY)[0] for layer in (ours, core))
+        np.testing.assert_allclose(got, want, atol=1e-5)
+    fused.compiled.cache_clear()
+    assert len(tries) == 2  # forward, backward

@@ -15,18 +15,18 @@ from bn_from_scratch.backends.tensorflow.variants.renorm import BatchRenorm
 from bn_from_scratch.backends.tensorflow.variants.sync import SyncBatchNorm
 from bn_from_scratch.backends.tensorflow.variants.transform import TransformedBatchNorm
 
-VARIANTS = {
-    "ghost": GhostBatchNorm,
-    "sync": SyncBatchNorm,
-    "accumulate": AccumBatchNorm,
-    "transform": TransformedBatchNorm,
-    "renorm": BatchRenorm,
-    "adjust": AdjustedBatchNorm,
-    "mean_only": MeanOnlyBatchNorm,
-    "var_only": VarOnlyBatchNorm,
-    "fused": FusedBatchNorm,
-    "freeze": FrozenBatchNorm,
-}
+VARIANTS = (
+    GhostBatchNorm,
+    SyncBatchNorm,
+    AccumBatchNorm,
+    TransformedBatchNorm,
+    BatchRenorm,
+    AdjustedBatchNorm,
+    MeanOnlyBatchNorm,
+    VarOnlyBatchNorm,
+    FusedBatchNorm,
+    FrozenBatchNorm,
+)
 
 __all__ = [
     "AccumBatchNorm",
@@ -50,5 +50,4 @@ def combine(*names):
     Raises ValueError for a pair that does not combine, with the reason.  A Keras file
     of such a layer can be loaded where the same call was made before.
     """
-    classes = [VARIANTS[name] for name in combinations.in_order(names)]
-    return type("".join(c.__name__ for c in classes), tuple(classes), {})
+    return combinations.combine(VARIANTS, names)
