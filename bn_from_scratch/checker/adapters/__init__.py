@@ -1,0 +1,85 @@
+"""The five kinds of answers: how each framework's functions and layers are run.
+
+Every adapter has the same names: `call(function, case)` gives the outputs of one call
+as NumPy arrays, `Layer(make, X)` wraps a student's layer in what
+`checker.layer_script` asks for.
+"""
+
+import ast
+import importlib
+
+import numpy as np
+
+FRAMEWORKS = ("numpy", "torch", "tensorflow", "jax", "mxnet")
+# What an answer imports tells the framework it is written in.
+MODULES = {
+    "torch": "torch",
+    "tensorflow": "tensorflow",
+    "keras": "tensorflow",
+    "jax": "jax",
+    "flax": "jax",
+    "mxnet": "mxnet",
+}
+
+
+def load(framework):
+    """The adapter of a framework, ready for what it imports."""
+    if framework not in FRAMEWORKS:
+        names = ", ".join(FRAMEWORKS)
+        raise ValueError(f"framework must be one of {names}; got {framework!r}")
+    if framework != "numpy":
+        from bn_from_scratch import backends
+
+        backends.load(framework)
+    return importlib.import_module(f"{__name__}.{framework}")
+
+
+def framework_of_source(source):
+    """The framework that a program imports; numpy where it imports none."""
+    for node in ast.walk(ast.parse(source)):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+            if node.module == "bn_from_scratch":  # from bn_from_scratch import torch
+                names = [a.name for a in node.names]
+        for name in names:
+            if (top := name.split(".")[0]) in MODULES:
+                return MODULES[top]
+    return "numpy"
+
+
+def framework_of_objects(objects):
+    """The framework that functions or classes use; numpy where they use none."""
+    for thing in objects:
+        functions = (
+            [thing, *vars(thing).values()] if isinstance(thing, type) else [thing]
+        )
+        modules = [base.__module__ for base in getattr(thing, "__mro__", ())]
+        for function in functions:
+            used = getattr(function, "__globals__", {})
+            names = getattr(getattr(function, "__code__", None), "co_names", ())
+            found = [used[name] for name in names if name in used]
+            modules += [getattr(v, "__name__", "") for v in found]
+            modules += [getattr(v, "__module__", "") or "" for v in found]
+        for module in modules:
+            if (top := module.split(".")[0]) in MODULES:
+                return MODULES[top]
+    return "numpy"
+
+
+def gradients_of(case):
+    """Names of the arguments that a case wants the gradients of."""
+    return ["X", "gamma", "beta"] if case.cotangent is not None else []
+
+
+def first(outputs):
+    """The output that has gradients; NotImplementedError where a hole gives none."""
+    if outputs is None:
+        raise NotImplementedError
+    return outputs[0] if isinstance(outputs, tuple | list) else outputs
+
+
+def exact(value):
+    """A case's array as an answer gets it: float16 stays, all else is float32."""
+    value = np.asarray(value)
+    return value if value.dtype in (np.float16, np.int64) else value.astype(np.float32)

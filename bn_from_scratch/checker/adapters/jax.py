@@ -1,0 +1,93 @@
+"""Answers in JAX: functions of arrays, and a Flax linen module."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bn_from_scratch.checker.adapters import exact, first, gradients_of
+from bn_from_scratch.checker.layer_script import in_order
+
+
+def call(function, case):
+    """Outputs of one call, gradients by name, and the arguments after it."""
+    arguments = {name: _tensor(a) for name, a in case.arguments.items()}
+    outputs = function(*arguments.values(), **case.options)
+    found = {}
+    if wanted := gradients_of(case):
+        rest = [v for name, v in arguments.items() if name not in wanted]
+
+        def Y_of(*inputs):
+            return first(function(*inputs, *rest, **case.options))
+
+        _, backward = jax.vjp(Y_of, *(arguments[name] for name in wanted))
+        gradients = backward(_tensor(case.cotangent))
+        found = {f"d{k}": g for k, g in zip(wanted, gradients, strict=True)}
+    return outputs, found, list(arguments.values())
+
+
+def array(value):
+    """NumPy array of an output."""
+    if value is None:
+        raise NotImplementedError
+    return np.asarray(value)
+
+
+def _tensor(value):
+    return jnp.asarray(exact(value))
+
+
+def LeNet(make, case):
+    """Number of parameters, and shape of what two images give."""
+    images = jnp.zeros((2, 28, 28, 1))
+    Y, variables = make().init_with_output(jax.random.key(0), images, training=False)
+    return sum(p.size for p in jax.tree.leaves(variables["params"])), Y.shape
+
+
+class Layer:
+    """A student's layer, as `layer_script` asks for it."""
+
+    def __init__(self, make, X):
+        self.layer = make()
+        self.fresh = self.layer.init(jax.random.key(0), _tensor(X), training=True)
+        self.variables = self.fresh
+
+    def _call(self, variables, X, training):
+        """Y, and every variable but the parameters as the call leaves it."""
+        moving = [name for name in variables if name != "params"]
+        return self.layer.apply(
+            variables, _tensor(X), training=training, mutable=moving
+        )
+
+    def _forward(self, X, training):
+        Y, moved = self._call(self.variables, X, training)
+        self.variables = {**self.variables, **moved}
+        return array(Y)
+
+    def train(self, X, recorded=True):
+        return self._forward(X, True)
+
+    def predict(self, X, recorded=False):
+        return self._forward(X, False)
+
+    def reload(self, X):
+        self.layer = self.layer.clone()  # the variables are all there is to save
+        return self.predict(X)
+
+    def wrong(self, X, what):
+        self.train(X)
+
+    def empty(self, X):
+        try:
+            self.train(X[:0])
+        except ValueError:
+            pass  # refused: the averages are left alone
+        return self.predict(X)
+
+    def gradients(self, X, dY):
+        def Y_of(X, params):
+            return self._call({**self.variables, "params": params}, X, True)[0]
+
+        params = self.variables.get("params", {})
+        _, backward = jax.vjp(Y_of, _tensor(X), params)
+        dX, dparams = backward(_tensor(dY))
+        return array(dX), in_order([array(g) for g in jax.tree.leaves(dparams)])

@@ -1,0 +1,113 @@
+"""Answers in MXNet: functions of mx.np arrays, and a Gluon block."""
+
+import pathlib
+import tempfile
+
+import numpy
+from mxnet import autograd, np
+from mxnet.gluon import nn
+
+from bn_from_scratch.checker.adapters import exact, first, gradients_of
+from bn_from_scratch.checker.layer_script import in_order
+
+
+def call(function, case):
+    """Outputs of one call, gradients by name, and the arguments after it."""
+    arguments = {name: _tensor(a) for name, a in case.arguments.items()}
+    wanted = {name: arguments[name] for name in gradients_of(case)}
+    if not wanted:
+        return function(*arguments.values(), **case.options), {}, arguments.values()
+    for value in wanted.values():
+        value.attach_grad()
+    with autograd.record():
+        outputs = function(*arguments.values(), **case.options)
+    first(outputs).backward(_tensor(case.cotangent))
+    found = {f"d{name}": value.grad for name, value in wanted.items()}
+    return outputs, found, list(arguments.values())
+
+
+def array(value):
+    """NumPy array of an output."""
+    if value is None:
+        raise NotImplementedError
+    return value.asnumpy() if hasattr(value, "asnumpy") else numpy.asarray(value)
+
+
+def _tensor(value):
+    return np.array(exact(value), dtype=exact(value).dtype)
+
+
+def LeNet(make, case):
+    """Number of parameters, and shape of what two images give."""
+    model = make()
+    model.initialize()
+    Y = model(np.zeros((2, 1, 28, 28)))
+    trained = [p for p in model.collect_params().values() if p.grad_req != "null"]
+    return sum(p.data().size for p in trained), Y.shape
+
+
+class Layer:
+    """A student's layer, as `layer_script` asks for it."""
+
+    def __init__(self, make, X):
+        self.make, self.net = make, self._net(make)
+
+    @staticmethod
+    def _net(make):
+        net = nn.Sequential()  # a layer alone cannot be saved and loaded under mx.np
+        net.add(make())
+        net.initialize()
+        return net
+
+    def train(self, X, recorded=True):
+        X = _tensor(X)
+        if not recorded:
+            with autograd.train_mode():
+                return array(self.net(X))
+        X.attach_grad()
+        with autograd.record():
+            Y = self.net(X)
+        Y.backward()  # where the averages may move
+        return array(Y)
+
+    def predict(self, X, recorded=False):
+        X = _tensor(X)
+        if not recorded:
+            return array(self.net(X))
+        X.attach_grad()
+        with autograd.record(train_mode=False):
+            Y = self.net(X)
+        Y.backward(train_mode=False)
+        return array(Y)
+
+    def reload(self, X):
+        kept, self.net = self.net, self._net(self.make)
+        self.predict(X)
+        with tempfile.TemporaryDirectory() as folder:
+            file = str(pathlib.Path(folder) / "layer.params")
+            kept.save_parameters(file)
+            self.net.load_parameters(file)
+        Y = self.predict(X)
+        self.net = kept
+        return Y
+
+    def wrong(self, X, what):
+        self.train(X)
+
+    def empty(self, X):
+        try:
+            self.train(X[:0])
+        except ValueError:
+            pass  # refused: the averages are left alone
+        return self.predict(X)
+
+    def gradients(self, X, dY):
+        X = _tensor(X)
+        self.predict(X)
+        X.attach_grad()
+        with autograd.record():
+            Y = self.net(X)
+        Y.backward(_tensor(dY))
+        parameters = self.net.collect_params().values()
+        found = [array(p.grad()) for p in parameters if p.grad_req != "null"]
+        return array(X.grad), in_order(found)

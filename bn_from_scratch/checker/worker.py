@@ -1,0 +1,153 @@
+"""The process that runs a student's answer: `python -m bn_from_scratch.checker.worker`.
+
+It reads job.json in the folder it is given, makes every call of every task and writes
+what came back to TASK.json; it judges nothing.  `sandbox` starts it, with limits.
+"""
+
+import json
+import os
+import pathlib
+import sys
+import traceback
+import types
+
+import numpy as np
+
+from bn_from_scratch.checker import adapters, layer_script, sources, tasks
+
+LARGEST = 100_000  # values of an output; no case is near
+
+
+def main(folder):
+    """Run the job in a folder."""
+    folder = pathlib.Path(folder)
+    job = json.loads((folder / "job.json").read_text())
+    framework = job["framework"]
+    adapter = adapters.load(framework)  # its memory is not the student's
+    limit_memory(job["memory"])
+    try:
+        names = load_answer(job)
+    except BaseException as error:
+        write(folder / "answer.json", {"failure": failure(error, job["file"])})
+        return
+    wanted = job["tasks"] or {t: t for t in tasks.CASES if t in names}
+    unwritten = [t for t, name in wanted.items() if names.get(name, ...) is ...]
+    write(folder / "answer.json", {"tasks": list(wanted), "missing": unwritten})
+    for task, name in wanted.items():
+        if task not in unwritten:
+            found = observe(task, names[name], framework, adapter, job["file"])
+            write(folder / f"{task}.json", found)
+
+
+def load_answer(job):
+    """The names that a file, a notebook or a pickle of a notebook's objects defines."""
+    if job["pickle"]:
+        import cloudpickle
+
+        return cloudpickle.loads(pathlib.Path(job["pickle"]).read_bytes())
+    path = pathlib.Path(job["file"])
+    sys.path.insert(0, str(path.parent))
+    module = types.ModuleType("answer")
+    sys.modules["answer"] = module
+    for place, source in sources.cells(path):
+        exec(compile(source, place, "exec"), vars(module))
+    return vars(module)
+
+
+def observe(task, answer, framework, adapter, file):
+    """{case: {output: array or failure}} of one task."""
+    found = {}
+    for case in tasks.cases(task, framework):
+        try:
+            found[case.name] = observe_case(
+                task, case, answer, framework, adapter, file
+            )
+        except BaseException as error:
+            found[case.name] = {"failure": failure(error, file)}
+    return found
+
+
+def observe_case(task, case, answer, framework, adapter, file):
+    """{output: array or failure} of one case."""
+    if task in ("BatchNorm", "builtin_batch_norm"):
+        return observe_layer(case, answer, framework, adapter, file)
+    if task in ("LeNet", "fit"):
+        values = getattr(adapter, task)(answer, case)
+        values = zip(case.outputs, values, strict=True)
+        return {name: plain(adapter.array(value)) for name, value in values}
+    before = [adapters.exact(a) for a in case.arguments.values()]
+    outputs, gradients, after = adapter.call(answer, case)
+    if outputs is None:
+        raise NotImplementedError
+    if not isinstance(outputs, (tuple, list)):
+        outputs = (outputs,)
+    if len(outputs) != len(case.outputs):
+        wanted = ", ".join(case.outputs)
+        raise TypeError(f"{wanted} must be returned; got {len(outputs)} value(s)")
+    found = dict(zip(case.outputs, outputs, strict=True)) | gradients
+    found = {name: plain(adapter.array(value)) for name, value in found.items()}
+    same = all(
+        np.array_equal(a, adapter.array(b)) for a, b in zip(before, after, strict=True)
+    )
+    return found | {tasks.LEFT_ALONE: plain(np.array(float(same)))}
+
+
+def observe_layer(case, answer, framework, adapter, file):
+    """The script's outputs for a student's layer."""
+
+    def layer(X):
+        return adapter.Layer(lambda: answer(**case.options), X)
+
+    found = {}
+    for output, value in layer_script.run(layer, case, framework):
+        try:
+            found[output] = plain(value())
+        except BaseException as error:
+            found[output] = {"failure": failure(error, file)}
+    return found
+
+
+def plain(array):
+    """An array as JSON holds it."""
+    array = np.asarray(array, np.float64)
+    if array.size > LARGEST:
+        raise ValueError(f"an output has {array.size} values")
+    return {"shape": array.shape, "values": array.ravel().tolist()}
+
+
+def failure(error, file):
+    """What went wrong, and on which line of the answer."""
+    place = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        name = pathlib.Path(frame.filename).name
+        if file and name.startswith(pathlib.Path(file).name):
+            place = f"{name}, line {frame.lineno}"
+    text = str(error).strip().splitlines()
+    return {
+        "type": type(error).__name__,
+        "message": text[0][:300] if text else "",
+        "place": place,
+    }
+
+
+def limit_memory(megabytes):
+    """Let the process ask for this much more than it has; where the system can."""
+    try:
+        import resource
+
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+    except (ImportError, OSError):
+        return
+    limit = pages * resource.getpagesize() + megabytes * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def write(path, value):
+    """A JSON file, whole or not at all."""
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(value))
+    os.replace(partial, path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,19 @@
+"""Self-checks of the seven exercises: what an answer lacks, in words.
+
+Each exercise is a file with a function `check(answer, ...)` that prints the verdict of
+`report`.  It judges what the answer does, never how it is written.
+"""
+
+
+def report(problems):
+    """Print what is wrong with an answer, or that it is right; return whether it is."""
+    if problems is None:
+        print(
+            "Nothing is written yet: replace the `...` above and run this cell again."
+        )
+        return False
+    for problem in problems:
+        print(f"Not yet: {problem}")
+    if not problems:
+        print("Right.")
+    return not problems

@@ -1,0 +1,12 @@
+"""The package's own code, shown in a notebook: a listing that cannot be out of date."""
+
+import inspect
+import textwrap
+
+from IPython.display import Markdown
+
+
+def show(*things):
+    """The source of functions and classes, as highlighted Python."""
+    listings = [textwrap.dedent(inspect.getsource(thing)).rstrip() for thing in things]
+    return Markdown("```python\n" + "\n\n\n".join(listings) + "\n```")

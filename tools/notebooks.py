@@ -1,0 +1,154 @@
+"""Notebooks from their sources: `python tools/notebooks.py write|run|check [FILE ...]`.
+
+A source is a text (MyST Markdown, read by jupytext) that stands beside its notebook.
+`write` makes the .ipynb anew, keeping the outputs of code that did not change; `run`
+executes it too; `check` says which notebooks differ from their sources.
+
+A source with `tracks` in its header is one text with several code tracks: a cell tagged
+with a framework's name belongs to that framework's notebook only, a cell without such a
+tag to all of them.
+"""
+
+import argparse
+import copy
+import os
+import pathlib
+import sys
+import time
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FOLDERS = ("notebooks", "notebooks/exercises", "solutions")
+TIMEOUT = 600  # seconds a cell may take
+
+
+def sources():
+    """Every source of the repository, in the order of reading."""
+    paths = [p for folder in FOLDERS for p in sorted((ROOT / folder).glob("*.md"))]
+    return [p for p in paths if p.name != "README.md"]
+
+
+def read(source):
+    """The notebook of a source, without outputs, for any Python kernel; its tracks."""
+    notebook = jupytext.read(source)
+    tracks = notebook.metadata.get("tracks", [])
+    notebook.metadata = {
+        "kernelspec": {
+            "display_name": "Python 3",
+            "language": "python",
+            "name": "python3",
+        },
+        "language_info": {"name": "python"},
+    }
+    for i, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{i}"
+    return notebook, tracks
+
+
+def targets(source):
+    """The notebooks that a source stands for: {path of the .ipynb: notebook}."""
+    notebook, tracks = read(source)
+    if not tracks:
+        return {source.with_suffix(".ipynb"): notebook}
+    return {
+        source.with_name(f"{source.stem}_{track}.ipynb"): one_track(
+            notebook, track, tracks
+        )
+        for track in tracks
+    }
+
+
+def one_track(notebook, track, tracks):
+    """The cells of a notebook that belong to one track."""
+    notebook = copy.deepcopy(notebook)
+    others = set(tracks) - {track}
+    notebook.cells = [
+        c for c in notebook.cells if not others & set(c.metadata.get("tags", []))
+    ]
+    return notebook
+
+
+def keep_outputs(notebook, path):
+    """Give cells the outputs of the notebook on disk, up to the first that changed."""
+    if not path.exists():
+        return
+    old = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
+    new = [c for c in notebook.cells if c.cell_type == "code"]
+    for before, now in zip(old, new, strict=False):
+        if before.source != now.source:
+            break
+        now.outputs, now.execution_count = before.outputs, before.execution_count
+
+
+def execute(notebook, folder):
+    """Run every cell, in the folder where the notebook lies; returns the seconds."""
+    start = time.perf_counter()
+    client = NotebookClient(
+        notebook,
+        timeout=TIMEOUT,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+    )
+    client.execute()
+    join_streams(notebook)
+    return time.perf_counter() - start
+
+
+def join_streams(notebook):
+    """One output for what a cell printed, however the kernel cut it up."""
+    for cell in notebook.cells:
+        joined = []
+        for output in cell.get("outputs", []):
+            same = joined and output.output_type == joined[-1].output_type == "stream"
+            if same and output.name == joined[-1].name:
+                joined[-1].text += output.text
+            else:
+                joined.append(output)
+        if "outputs" in cell:
+            cell.outputs = joined
+
+
+def differs(path, notebook):
+    """Whether the cells on disk are not those of the source."""
+    if not path.exists():
+        return True
+    on_disk = nbformat.read(path, 4)
+    return [(c.cell_type, c.source) for c in on_disk.cells] != [
+        (c.cell_type, c.source) for c in notebook.cells
+    ]
+
+
+def main(argv=None):
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("command", choices=("write", "run", "check"))
+    parser.add_argument("files", nargs="*", type=pathlib.Path, help="sources or .ipynb")
+    args = parser.parse_args(argv)
+    wanted = {p.resolve() for p in args.files}
+    drifted = False
+    for source in sources():
+        for path, notebook in targets(source).items():
+            if wanted and not wanted & {source, path}:
+                continue
+            name = path.relative_to(ROOT)
+            if args.command == "check":
+                if differs(path, notebook):
+                    print(f"{name} differs from {source.name}: make notebooks")
+                    drifted = True
+                continue
+            if args.command == "run":
+                seconds = execute(notebook, path.parent)
+                print(f"{name}: {seconds:.0f} s", flush=True)
+            else:
+                keep_outputs(notebook, path)
+            nbformat.write(notebook, path)
+    return int(drifted)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    sys.exit(main())
