@@ -10,13 +10,17 @@ import os
 import sys
 import threading
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pooch
 
 from bn_from_scratch import garments
+
+with warnings.catch_warnings():  # tqdm's, in a notebook without ipywidgets
+    warnings.simplefilter("ignore")
+    import pooch
 
 SOURCES = ("auto", "fashion-mnist", "garments")
 VARIABLE = "FASHION_MNIST_DIR"

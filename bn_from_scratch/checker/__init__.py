@@ -10,7 +10,7 @@ import os
 import pathlib
 
 from bn_from_scratch.checker import sandbox, tasks
-from bn_from_scratch.checker.verdict import Verdict, verdict
+from bn_from_scratch.checker.verdict import Verdict, verdict_on
 
 __all__ = ["Verdict", "assert_right", "check"]
 
@@ -33,9 +33,9 @@ def check(*answers, framework=None, only=None, **limits):
             names = ", ".join(tasks.CASES)
             raise ValueError(f"what is checked must be one of {names}; got {only!r}")
         wanted = {only: only} if only else None
-        return verdict(path, path.name, framework, wanted, **limits)
+        return verdict_on(path, path.name, framework, wanted, **limits)
     objects = {thing.__name__: thing for thing in answers}
-    return verdict(objects, ", ".join(objects), framework, **limits)
+    return verdict_on(objects, ", ".join(objects), framework, **limits)
 
 
 def assert_right(answer, **options):

@@ -83,6 +83,7 @@ RIGHT = Steps()
 STEP = 1e-30  # of the complex derivative: exact to rounding
 
 
+@np.errstate(all="ignore")  # a mistake may divide by 0
 def batch_stats(steps, X, channel_axis):
     """Mean and variance as an answer with these steps returns them."""
     axes = steps.axes(X.ndim, channel_axis)
@@ -90,6 +91,7 @@ def batch_stats(steps, X, channel_axis):
     return steps.returned(mean, steps.var(X, mean, axes))
 
 
+@np.errstate(all="ignore")
 def normalize(steps, X, mean, var, gamma, beta, eps, channel_axis):
     """Y of given statistics [C]."""
     mean, var, gamma, beta = like(X, channel_axis, mean, var, gamma, beta)
@@ -104,6 +106,7 @@ def update_moving(steps, moving_mean, moving_var, mean, var, momentum):
     return steps.returned(moved, steps.move_var(moving_var, var, momentum))
 
 
+@np.errstate(all="ignore")
 def forward(
     steps,
     X,
@@ -141,6 +144,7 @@ def forward(
     return Y, *steps.returned(*moving)
 
 
+@np.errstate(all="ignore")
 def backward(steps, dY, X, gamma, eps, channel_axis):
     """dX, dgamma and dbeta of a batch in training, by (7)-(10)."""
     axes = steps.axes(X.ndim, channel_axis)

@@ -115,14 +115,14 @@ def _read(folder, ended):
             found[task] = None
         elif file.exists():
             cases = json.loads(file.read_text())
-            found[task] = {name: _case(case) for name, case in cases.items()}
+            found[task] = {name: decode(case) for name, case in cases.items()}
         else:
             found[task] = ended
             break  # the process never came to the others
     return found
 
 
-def _case(case):
+def decode(case):
     """{output: array or Failure} of one case, or the Failure of all of it."""
     if "failure" in case:
         return Failure(**case["failure"])

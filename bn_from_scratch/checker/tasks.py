@@ -69,7 +69,7 @@ def _normalize_expected(case, framework, steps):
 
 
 def faint(framework):
-    """X [5, 2] with a constant and a nearly constant channel: they show eps; vectors."""
+    """X [5, 2], a constant and a nearly constant channel, which show eps; vectors."""
     X, _, vectors = inputs((5, 2), framework)
     return np.stack([0 * X[:, 0] + 1, 0.01 * X[:, 1]], 1).round(3), vectors
 

@@ -54,12 +54,10 @@ class Layer:
     def _call(self, variables, X, training):
         """Y, and every variable but the parameters as the call leaves it."""
         moving = [name for name in variables if name != "params"]
-        return self.layer.apply(
-            variables, _tensor(X), training=training, mutable=moving
-        )
+        return self.layer.apply(variables, X, training=training, mutable=moving)
 
     def _forward(self, X, training):
-        Y, moved = self._call(self.variables, X, training)
+        Y, moved = self._call(self.variables, _tensor(X), training)
         self.variables = {**self.variables, **moved}
         return array(Y)
 

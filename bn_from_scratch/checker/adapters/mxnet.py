@@ -67,8 +67,9 @@ class Layer:
         X.attach_grad()
         with autograd.record():
             Y = self.net(X)
+        found = array(Y)
         Y.backward()  # where the averages may move
-        return array(Y)
+        return found
 
     def predict(self, X, recorded=False):
         X = _tensor(X)
@@ -77,8 +78,9 @@ class Layer:
         X.attach_grad()
         with autograd.record(train_mode=False):
             Y = self.net(X)
+        found = array(Y)
         Y.backward(train_mode=False)
-        return array(Y)
+        return found
 
     def reload(self, X):
         kept, self.net = self.net, self._net(self.make)

@@ -1,0 +1,148 @@
+"""What was observed of one task, beside what the spec says under given mistakes."""
+
+import functools
+
+import numpy as np
+
+from bn_from_scratch.checker import tasks
+from bn_from_scratch.checker.mistakes import MISTAKES, together
+from bn_from_scratch.checker.model import projected
+from bn_from_scratch.checker.sandbox import Failure
+
+
+class Comparison:
+    """The outputs of one task by key, (case, output): observed, right, and wrong."""
+
+    def __init__(self, name, framework, observed):
+        self.name, self.framework = name, framework
+        self.cases = {case.name: case for case in tasks.cases(name, framework)}
+        self.right = dict(predictions(name, framework, ()))
+        self.raw = {key: self._read(observed, *key) for key in self.right}
+        self.observed = {key: directed(key[1], v) for key, v in self.raw.items()}
+        self.wrong = {
+            key
+            for key, value in self.right.items()
+            if not same(self.observed[key], value, self._tolerance(key))
+        }
+
+    @staticmethod
+    def _read(observed, case, output):
+        outputs = observed.get(case, Failure("Missing", "no answer"))
+        return outputs if isinstance(outputs, Failure) else outputs.get(output)
+
+    def _tolerance(self, key):
+        return self.cases[key[0]].tolerance
+
+    def to_show(self, key):
+        """What is right, in full."""
+        if key[1] in tasks.DIRECTED:
+            case = self.cases[key[0]]
+            return tasks.whole_gradient(self.name, case, self.framework)
+        return self.right[key]
+
+    def predictions(self, mistakes):
+        """Pairs (key, value) of an answer that makes these mistakes."""
+        return predictions(self.name, self.framework, tuple(mistakes))
+
+    def matches(self, key, value):
+        """Whether a predicted value is the observed one."""
+        observed, right = self.observed[key], self.right[key]
+        if same(observed, value, self._tolerance(key)):
+            return True
+        if value is None or fits(value, right):
+            return False
+        if np.size(value) == 1:  # one for all channels, however many times it is given
+            value = np.full_like(right, np.ravel(value)[0])
+            return same(observed, value, self._tolerance(key))
+        malformed = not fits(observed, right)
+        return malformed and alike(observed, value, self._tolerance(key))
+
+    def allows(self, mistakes, key, value):
+        """Whether what was observed does not speak against these mistakes."""
+        if key[1] is None:  # the spec cannot go on: the answer cannot be right either
+            return any(k[0] == key[0] for k in self.wrong)
+        observed, right = self.observed[key], self.right[key]
+        if isinstance(observed, Failure) and any("axes" in m.steps for m in mistakes):
+            return True  # statistics of a wrong shape break what comes after them
+        # Both malformed: an answer need not break in the way the spec would.
+        broken = not fits(observed, right) and not fits(value, right)
+        return broken or self.matches(key, value)
+
+    def agreement(self, mistakes):
+        """The keys whose observed values these mistakes give."""
+        found = self.predictions(mistakes)
+        return {key for key, value in found if key[1] and self.matches(key, value)}
+
+    def changed(self, mistakes):
+        """The keys that these mistakes change."""
+        found = dict(self.predictions(mistakes))
+        return {
+            key
+            for key, right in self.right.items()
+            if key not in found or not same(found[key], right, self._tolerance(key))
+        }
+
+
+def predictions(task, framework, mistakes):
+    """Pairs (key, value) of an answer with these mistakes; (case, None) is its end."""
+    if len(mistakes) <= 1:  # asked for again and again
+        return _kept(task, framework, *(m.name for m in mistakes))
+    return _predicted(task, framework, mistakes)
+
+
+@functools.lru_cache(None)
+def _kept(task, framework, *names):
+    mistakes = [m for m in MISTAKES if m.name in names]
+    return list(_predicted(task, framework, mistakes))
+
+
+def _predicted(task, framework, mistakes):
+    steps = together(mistakes)
+    for case in tasks.cases(task, framework):
+        try:
+            for output, value in tasks.expected(task, case, framework, steps):
+                yield (case.name, output), np.real(value())
+        except ValueError:  # shapes that do not go together
+            yield (case.name, None), None
+
+
+def directed(output, value):
+    """What is compared of an observed output: of dX its products with directions."""
+    if output not in tasks.DIRECTED or isinstance(value, Failure) or value is None:
+        return value
+    return projected(value)
+
+
+def same(observed, expected, tolerance):
+    """Equal in shape, axes of size 1 aside, and in value, relative to the largest."""
+    return fits(observed, expected) and close(observed, expected, tolerance)
+
+
+def alike(observed, expected, tolerance):
+    """Equal in value where neither has the right shape: laid out otherwise."""
+    if observed is None or isinstance(observed, Failure):
+        return False
+    return np.size(observed) == np.size(expected) and close(
+        observed, expected, tolerance
+    )
+
+
+def close(observed, expected, tolerance):
+    """Equal to a tolerance relative to the largest expected value."""
+    observed, expected = np.ravel(observed), np.ravel(expected)
+    largest = np.abs(expected[np.isfinite(expected)]).max(initial=1e-3)
+    return np.allclose(
+        observed, expected, rtol=0, atol=tolerance * largest, equal_nan=True
+    )
+
+
+def fits(value, right):
+    """Whether a value has the shape of the right one, axes of size 1 aside."""
+    if value is None or right is None or isinstance(value, Failure):
+        return False
+    return squeezed(value) == squeezed(right)
+
+
+def squeezed(value):
+    """The shape without its axes of size 1."""
+    return tuple(n for n in np.shape(value) if n > 1)

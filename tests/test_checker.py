@@ -1,0 +1,398 @@
+"""The checker itself: what it says, how it runs answers, the command line, a class."""
+
+import csv
+import io
+import json
+import subprocess
+import time
+
+import answers
+import pytest
+
+from bn_from_scratch import cli
+from bn_from_scratch.checker import (
+    assert_right,
+    check,
+    comparison,
+    grade,
+    judge,
+    mistakes,
+    tasks,
+)
+from bn_from_scratch.checker.mistakes import MISTAKES, Mistake, together
+
+RIGHT = answers.written("numpy")
+# Read from the tables, never run as a student's function would be.
+WRONG = {name: answers.written("numpy", c) for name, (c, _) in answers.WRONG.items()}
+
+
+@pytest.fixture
+def answer(tmp_path):
+    """Write an answer to a file; returns its path."""
+
+    def write(text, name="answer.py"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+# --- What is said --------------------------------------------------------------------
+
+
+def test_a_right_answer_is_called_right_task_by_task(answer):
+    found = check(answer(RIGHT))
+    assert str(found) == (
+        "batch_stats: right\n"
+        "normalize: right\n"
+        "update_moving: right\n"
+        "batch_norm: right\n"
+        "batch_norm_backward: right"
+    )
+    assert found.right and found.complete and found.framework == "numpy"
+
+
+def test_a_mistake_is_named_with_a_hint_and_not_explained_twice(answer):
+    found = check(answer(WRONG["eps outside"]))
+    assert str(found) == (
+        "batch_stats: right\n"
+        "normalize: wrong\n"
+        "  - eps is outside the square root.\n"
+        "    The denominator is sqrt(var + eps), equation (3).\n"
+        "update_moving: right\n"
+        "batch_norm: wrong\n"
+        "  - as above: eps is outside the square root.\n"
+        "batch_norm_backward: right"
+    )
+    assert not found.right
+
+
+def test_what_no_mistake_explains_is_shown_on_the_smallest_input(answer):
+    found = check(answer("def update_moving(a, b, c, d, momentum): return a, 3 * b\n"))
+    assert str(found) == (
+        "update_moving: wrong\n"
+        "  - the moving mean is never updated.\n"
+        "    Update both averages in training, equations (5) and (6).\n"
+        "  - and something that is no known mistake:\n"
+        "    moving_mean = [1.6 0.9]\n"
+        "    moving_var = [4.  2.7]\n"
+        "    mean = [ 0.3 -0.4]\n"
+        "    var = [0.5 1. ]\n"
+        "    moving_var (momentum 0.2, momentum=0.2)\n"
+        "    should be [3.3  2.36]\n"
+        "    is        [12.   8.1]"
+    )
+
+
+def test_an_exception_is_shown_with_its_line(answer):
+    found = check(answer("def batch_stats(X):\n    return X.nothing\n"))
+    assert str(found).splitlines()[-1].strip() == (
+        "raised AttributeError: 'numpy.ndarray' object has no attribute 'nothing' "
+        "(answer.py, line 2)"
+    )
+
+
+def test_a_hole_is_called_a_hole(answer):
+    holes = (
+        "def batch_stats(X):\n    ...\n\n"
+        "class BatchNorm:\n"
+        "    def __init__(self, num_features, num_dims): ...\n"
+        "    def __call__(self, X, training): ...\n"
+    )
+    found = check(answer(holes))
+    assert str(found) == "batch_stats: not written yet\nBatchNorm: not written yet"
+    assert not found.right and not found.complete
+
+
+def test_too_few_outputs_are_told(answer):
+    found = check(answer("def batch_stats(X): return X.mean(0)\n"))
+    assert "mean, var must be returned; got 1 value(s)" in str(found)
+
+
+def test_nothing_to_check_is_told(answer):
+    found = check(answer("x = 1\n"))
+    assert str(found).startswith("answer.py defines none of batch_stats, normalize, ")
+    assert not found.right
+
+
+def test_functions_of_a_session_are_checked():
+    namespace = {"__name__": "__main__"}
+    exec(RIGHT, namespace)
+    assert check(namespace["batch_stats"], namespace["normalize"]).complete
+
+
+def test_only_one_name_of_a_file(answer):
+    path = answer(WRONG["eps outside"])
+    assert check(path, only="batch_stats").complete
+    with pytest.raises(ValueError, match=r"what is checked must be one of .*; got 'x'"):
+        check(path, only="x")
+
+
+def test_a_notebook_is_an_answer(answer):
+    cells = [
+        {"cell_type": "markdown", "source": ["# Text"]},
+        {"cell_type": "code", "source": ["%pip install x\n", "import numpy as np\n"]},
+        {"cell_type": "code", "source": [RIGHT]},
+        {"cell_type": "code", "source": ["if True:\n", "    !ls\n"]},
+    ]
+    path = answer(json.dumps({"cells": cells}), "answer.ipynb")
+    assert check(path).complete
+    broken = answer("not json", "broken.ipynb")
+    assert (
+        str(check(broken))
+        == "broken.ipynb cannot be run: broken.ipynb is not a notebook"
+    )
+
+
+def test_check_does_nothing_in_an_answer_that_is_being_checked(answer):
+    nested = (
+        "from bn_from_scratch.checker import check\nassert check(batch_norm) is None"
+    )
+    text = f"{RIGHT}\n{nested}\n"
+    assert check(answer(text)).complete
+
+
+def test_assert_right_raises_what_is_said(answer):
+    assert_right(answer(RIGHT))
+    with pytest.raises(AssertionError, match="eps is outside the square root"):
+        assert_right(answer(WRONG["eps outside"], "wrong.py"))
+
+
+def test_a_file_that_is_not_there():
+    with pytest.raises(
+        FileNotFoundError, match=r"the answer must be a file; no\.py is"
+    ):
+        check("no.py")
+
+
+# --- How answers are run -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def f(:\n", "invalid syntax"),
+        ("1 / 0\n", "ZeroDivisionError: division by zero (answer.py, line 1)"),
+        ("import sys; sys.exit(3)\n", "SystemExit: 3 (answer.py, line 1)"),
+        ("import os; os._exit(0)\n", "Missing: the answer ended the process"),
+        ("import os; os.abort()\n", "Crash: the process died of SIGABRT"),
+        ("while True: pass\n", "TimeLimit: no answer within 3 seconds"),
+        ("x = b'1' * 10**10\n", "MemoryError"),
+    ],
+)
+def test_an_answer_that_cannot_be_run_is_told_why(answer, text, said):
+    start = time.monotonic()
+    seconds = 3 if "while" in text else 120
+    found = check(answer(text), framework="numpy", seconds=seconds, memory=512)
+    assert str(found).startswith("answer.py cannot be run: ")
+    assert said in str(found)
+    assert time.monotonic() - start < 60
+
+
+def test_a_call_that_never_ends_leaves_the_tasks_before_it(answer):
+    text = RIGHT.replace("    X_hat = (X", "    while True: pass\n    X_hat = (X", 1)
+    found = check(answer(text), seconds=15)
+    assert str(found) == (
+        "batch_stats: right\n"
+        "normalize: wrong\n"
+        "  - this:\n"
+        "    TimeLimit: no answer within 15 seconds"
+    )
+
+
+def test_memory_that_a_call_asks_for_is_limited(answer):
+    text = "import numpy as np\ndef batch_stats(X):\n    return np.ones(10**9), 0\n"
+    assert "MemoryError" in str(check(answer(text), memory=512))
+
+
+def test_what_an_answer_starts_ends_with_it(answer, tmp_path):
+    text = (
+        "import subprocess, sys, pathlib\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(p.pid))\n"
+    )
+    check(answer(text), framework="numpy")
+    pid = (tmp_path / "pid").read_text()
+    listed = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True)
+    assert listed.stdout.decode().strip() in ("", "Z", "Zs")
+
+
+def test_what_an_answer_prints_disturbs_nothing(answer, capfd):
+    assert check(answer("print('x' * 100)\n" + RIGHT)).complete
+    assert capfd.readouterr() == ("", "")
+
+
+# --- Mistakes as data ----------------------------------------------------------------
+
+
+def test_every_mistake_changes_what_some_task_answers():
+    for mistake in MISTAKES:
+        framework = (
+            "tensorflow" if mistake.name == "trainable=False ignored" else "torch"
+        )
+        names = [t for t in tasks.CASES if t != "fit"]
+        assert any(
+            comparison.Comparison(task, framework, {}).changed([mistake])
+            for task in names
+        ), mistake.name
+
+
+def test_every_mistake_is_told_from_every_other():
+    """No two answer all tasks alike."""
+    answered = {}
+    for mistake in MISTAKES:
+        framework = (
+            "tensorflow" if mistake.name == "trainable=False ignored" else "torch"
+        )
+        values = [
+            (task, key, None if v is None else v.round(3).tolist())
+            for task in tasks.CASES
+            if task != "fit"
+            for key, v in comparison.predictions(task, framework, (mistake,))
+        ]
+        answered.setdefault(repr(values), []).append(mistake.name)
+    assert [names for names in answered.values() if len(names) > 1] == []
+
+
+def test_names_are_unique_and_texts_end_without_a_full_stop():
+    names = [m.name for m in MISTAKES]
+    assert len(names) == len(set(names))
+    assert not [m.name for m in MISTAKES if m.message.endswith(".")]
+    assert not [m.name for m in MISTAKES if not m.hint.endswith(".")]
+
+
+def test_adding_a_mistake_is_adding_an_entry(monkeypatch, answer):
+    entry = Mistake(
+        "thrice",
+        {"affine": lambda X_hat, gamma, beta: 3 * X_hat},
+        "three times",
+        "Why?",
+    )
+    monkeypatch.setattr(judge, "MISTAKES", [*MISTAKES, entry])
+    monkeypatch.setattr(comparison, "MISTAKES", [*MISTAKES, entry])
+    changes = [("like(gamma, X) * X_hat + like(beta, X)", "3 * X_hat")]
+    found = check(answer(answers.written("numpy", changes)), only="normalize")
+    assert str(found) == "normalize: wrong\n  - three times.\n    Why?"
+
+
+def test_mistakes_that_contradict_each_other_do_not_go_together():
+    by_name = {m.name: m for m in MISTAKES}
+    inside, missing = by_name["eps: outside the root"], by_name["eps: missing"]
+    assert together([inside, missing]) is None
+    both = by_name["accepts another rank"], by_name["accepts one value per channel"]
+    assert together(both).accepts == ("another rank", "one value per channel")
+    assert mistakes.together([]) == mistakes.RIGHT
+
+
+# --- The command line, and a class ---------------------------------------------------
+
+
+def test_bn_check_prints_the_verdict_and_exits_1(answer, capsys):
+    assert cli.main(["check", str(answer(RIGHT))]) == 0
+    assert cli.main(["check", str(answer(WRONG["no gamma"]))]) == 1
+    assert "gamma is not used" in capsys.readouterr().out
+    assert cli.main(["check", f"{answer(WRONG['no gamma'])}::batch_stats"]) == 0
+
+
+def test_bn_check_json(answer, capsys):
+    assert cli.main(["check", str(answer(WRONG["no gamma"])), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["name"], found["framework"] == ("answer.py", "numpy")
+    assert (found["right"], found["of"], found["error"]) == (3, 5, "")
+    assert found["findings"][1] == {
+        "task": "normalize",
+        "status": "wrong",
+        "mistakes": ["gamma missing"],
+        "messages": ["gamma is not used"],
+        "differences": "",
+    }
+
+
+def test_bn_check_refuses_what_is_no_file(capsys):
+    assert cli.main(["check", "nowhere.py"]) == 2
+    error = "bn: error: the answer must be a file; nowhere.py is none\n"
+    assert capsys.readouterr().err == error
+
+
+@pytest.fixture
+def school(tmp_path):
+    """A folder of answers: right, wrong, broken, unfilled, and files that are none."""
+    folder = tmp_path / "class"
+    for name, text in {
+        "ada/answer.py": RIGHT,
+        "ben/answer.py": WRONG["momentum of the old value"],
+        "cyd.py": "def batch_stats(X):\n    ...\n",
+        "dan.py": "import nothing_of_this_name\n",
+        "__pycache__/x.py": "",
+        "notes.txt": "",
+    }.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def test_bn_grade_prints_a_table(school, capsys):
+    assert cli.main(["grade", str(school), "--jobs", "2"]) == 0
+    assert capsys.readouterr().out == (
+        "answer         framework  result         mistakes\n"
+        "-------------  ---------  -------------  --------\n"
+        "ada/answer.py  numpy      5 of 5 right\n"
+        "ben/answer.py  numpy      3 of 5 right   momentum weighs the old value\n"
+        "cyd.py         numpy      0 of 1 right\n"
+        "dan.py         numpy      cannot be run  ModuleNotFoundError: No module named "
+        "'nothing_of_this_name' (dan.py, line 1)\n"
+    ).replace("--------\n", "-" * 0 + _dashes() + "\n")
+
+
+def _dashes():
+    longest = (
+        "ModuleNotFoundError: No module named 'nothing_of_this_name' (dan.py, line 1)"
+    )
+    return "-" * len(longest)
+
+
+def test_bn_grade_json_and_csv(school, capsys):
+    assert cli.main(["grade", str(school), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(v["name"], v["right"], v["of"]) for v in found] == [
+        ("ada/answer.py", 5, 5),
+        ("ben/answer.py", 3, 5),
+        ("cyd.py", 0, 1),
+        ("dan.py", 0, 0),
+    ]
+    assert cli.main(["grade", str(school), "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    ben = [r for r in rows if r["answer"] == "ben/answer.py" and r["status"] == "wrong"]
+    assert [r["task"] for r in ben] == ["update_moving", "batch_norm"]
+    assert {r["mistakes"] for r in ben} == {"momentum weighs the old value"}
+
+
+def test_bn_grade_refuses_an_empty_folder(tmp_path, capsys):
+    assert cli.main(["grade", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"bn: error: {tmp_path} holds no .py and no .ipynb file\n"
+    )
+    assert cli.main(["grade", str(tmp_path / "no")]) == 2
+
+
+def test_grading_names_answers_by_their_path(school):
+    assert [p.name for p in grade.answers(school)] == [
+        "answer.py",
+        "answer.py",
+        "cyd.py",
+        "dan.py",
+    ]
+
+
+def test_a_hole_of_a_session_is_known_without_a_process():
+    def batch_stats(X):
+        """Statistics."""
+        ...
+
+    class BatchNorm:
+        def __call__(self, X, training): ...
+
+    found = check(batch_stats, BatchNorm, seconds=0)
+    assert str(found) == "batch_stats: not written yet\nBatchNorm: not written yet"
