@@ -1,4 +1,4 @@
-# make demo, make test: each builds the environment first if it is not there.
+# make demo, make test, ...: each builds the environment first if it is not there.
 # Needs Python 3.11, make, git and a package index; uv is fetched into .uv/ if absent.
 
 # uv does not read pip's settings; a folder of wheels that pip knows serves uv too.
@@ -11,7 +11,7 @@ export UV_FIND_LINKS ?= $(subst $(SPACE),$(COMMA),$(FIND_LINKS))
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 PYTHON := $(or $(shell command -v python3.11 2>/dev/null),python3)
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-notebooks notebooks solutions book lint clean
 
 demo: .venv/ready
 	$(UV) run bn compare layer
@@ -19,6 +19,19 @@ demo: .venv/ready
 
 test: .venv/ready
 	$(UV) run pytest
+
+# Every notebook from top to bottom, at reduced sizes.
+test-notebooks: .venv/ready
+	$(UV) run pytest -m notebook
+
+notebooks: .venv/ready
+	$(UV) run python tools/notebooks.py run notebooks
+
+solutions: .venv/ready
+	$(UV) run python tools/notebooks.py run solutions
+
+book: .venv/ready
+	$(UV) run python book/build.py
 
 lint: .venv/ready
 	$(UV) run ruff check .
@@ -33,4 +46,4 @@ lint: .venv/ready
 	.uv/bin/pip install --quiet uv
 
 clean:
-	rm -rf .venv .uv results
+	rm -rf .venv .uv results book/_build

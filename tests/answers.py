@@ -117,7 +117,8 @@ def batch_norm_backward(dY, X, gamma, eps):
     return dX, shaped(dgamma, [-1]), shaped(dbeta, [-1])
 """
 
-# What is wrong: [(old, new), ...] in BODY, and the names of the mistakes made.
+# What is wrong: [(old, new), ...] in BODY, and the names of the mistakes made; of two
+# that only one layout can have, a framework has its own.
 WRONG = {
     "batch axis alone": (
         [("return tuple(a for a in range(n) if a != CHANNEL % n)", "return (0,)")],
@@ -141,7 +142,7 @@ WRONG = {
                 " momentum)",
             ),
         ],
-        ["axes: of the other layout"],
+        ["axes: per image row", "axes: per image column"],
     ),
     "layer normalization": (
         [

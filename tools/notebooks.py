@@ -1,4 +1,4 @@
-"""Notebooks from their sources: `python tools/notebooks.py write|run|check [FILE ...]`.
+"""Notebooks from their sources: `python tools/notebooks.py write|run|check [PATH ...]`.
 
 A source is a text (MyST Markdown, read by jupytext) that stands beside its notebook.
 `write` makes the .ipynb anew, keeping the outputs of code that did not change; `run`
@@ -6,7 +6,7 @@ executes it too; `check` says which notebooks differ from their sources.
 
 A source with `tracks` in its header is one text with several code tracks: a cell tagged
 with a framework's name belongs to that framework's notebook only, a cell without such a
-tag to all of them.
+tag to all of them.  With `template` it is written as Python files to fill in, too.
 """
 
 import argparse
@@ -19,9 +19,11 @@ import time
 import jupytext
 import nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("notebooks", "notebooks/exercises", "solutions")
+TEMPLATES = ROOT / "exercises"  # NAME/answer_TRACK.py
 TIMEOUT = 600  # seconds a cell may take
 
 
@@ -61,6 +63,22 @@ def targets(source):
     }
 
 
+def templates(source):
+    """The Python files with holes that a source stands for: {path: text}."""
+    if not jupytext.read(source).metadata.get("template"):
+        return {}
+    found = {}
+    for path, notebook in targets(source).items():
+        track = path.stem.removeprefix(f"{source.stem}_")
+        cells = [c.source for c in notebook.cells if c.cell_type == "code"]
+        # The first cell is for hosted notebooks, and a check is for a cell.
+        cells = [c for c in cells[1:] if "check" not in c]
+        title = '"""Write it yourself: fill the holes, then `bn check` this file."""'
+        text = title + "\n\n" + "\n\n\n".join(cells)
+        found[TEMPLATES / source.stem / f"answer_{track}.py"] = text + "\n"
+    return found
+
+
 def one_track(notebook, track, tracks):
     """The cells of a notebook that belong to one track."""
     notebook = copy.deepcopy(notebook)
@@ -92,6 +110,7 @@ def execute(notebook, folder):
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
+        config=Config({"KernelManager": {"transport": "ipc"}}),
     )
     client.execute()
     join_streams(notebook)
@@ -126,26 +145,33 @@ def main(argv=None):
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=("write", "run", "check"))
-    parser.add_argument("files", nargs="*", type=pathlib.Path, help="sources or .ipynb")
+    parser.add_argument(
+        "paths", nargs="*", type=pathlib.Path, help="sources, .ipynb files or folders"
+    )
     args = parser.parse_args(argv)
-    wanted = {p.resolve() for p in args.files}
+    wanted = {p.resolve() for p in args.paths}
     drifted = False
     for source in sources():
         for path, notebook in targets(source).items():
-            if wanted and not wanted & {source, path}:
+            if wanted and not wanted & {source, path, *path.parents}:
                 continue
             name = path.relative_to(ROOT)
-            if args.command == "check":
-                if differs(path, notebook):
-                    print(f"{name} differs from {source.name}: make notebooks")
-                    drifted = True
-                continue
             if args.command == "run":
                 seconds = execute(notebook, path.parent)
                 print(f"{name}: {seconds:.0f} s", flush=True)
             else:
                 keep_outputs(notebook, path)
-            nbformat.write(notebook, path)
+            if args.command == "check" and differs(path, notebook):
+                print(f"{name} differs from {source.name}: make notebooks")
+                drifted = True
+            if args.command != "check":
+                nbformat.write(notebook, path)
+        for path, text in templates(source).items():
+            if args.command == "check":
+                drifted |= not path.exists() or path.read_text() != text
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
     return int(drifted)
 
 

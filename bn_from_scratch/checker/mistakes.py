@@ -44,6 +44,10 @@ def _var_between(X, mean, axes):
     return np.square(means - mean).mean(0, keepdims=True)
 
 
+def _but(ndim, channel):
+    return tuple(a for a in range(ndim) if a != channel)
+
+
 def _over(choose):
     """A mistake in the axes: 2-D inputs have but two, so it shows in images only."""
 
@@ -72,16 +76,17 @@ STATISTICS = [
         "average over every axis but the channel axis.",
     ),
     Mistake(
-        "axes: of the other layout",
-        _over(
-            lambda ndim, channel: (
-                (0, *range(2, ndim)) if channel == ndim - 1 else tuple(range(ndim - 1))
-            )
-        ),
-        "the statistics are over the axes of the other memory layout: one mean per "
-        "image row (channels last, axes (0, 2, 3)) or per image column (channels "
-        "first, axes (0, 1, 2))",
-        "Find the channel axis of this framework first; average over all the others.",
+        "axes: per image row",
+        _over(lambda ndim, c: (0, *range(2, ndim)) if c == ndim - 1 else _but(ndim, c)),
+        "one mean per image row: you reduced axes (0, 2, 3) of a channels-last array",
+        "The channels are on the last axis here: average over (0, 1, 2).",
+    ),
+    Mistake(
+        "axes: per image column",
+        _over(lambda ndim, c: tuple(range(ndim - 1)) if c == 1 else _but(ndim, c)),
+        "one mean per image column: you reduced axes (0, 1, 2) of a channels-first "
+        "array",
+        "The channels are on axis 1 here: average over (0, 2, 3).",
     ),
     Mistake(
         "axes: per example",
