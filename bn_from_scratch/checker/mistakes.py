@@ -344,6 +344,13 @@ MOVING = [
         "Use the argument momentum; it is the weight of the new batch.",
     ),
     Mistake(
+        "momentum: 0.01 whatever is asked",
+        {"momentum": lambda momentum: 0.01},
+        "momentum is 0.01 (the default of Keras and Flax, 0.99 of the old value) "
+        "whatever is asked for",
+        "Use momentum 0.1, the weight of the new batch: 0.9 in their words.",
+    ),
+    Mistake(
         "stored variance: unbiased",
         {"stored_var": lambda var, n, N, eps: var * n / (n - 1)},
         "your moving variance takes n/(n-1) times the expected one: you stored the "
@@ -473,6 +480,13 @@ MODES = [
         "the mode is read from whether gradients are recorded, not from `training`",
         "A gradient may be wanted in prediction and none in training: read the "
         "argument, or the layer's own mode.",
+    ),
+    Mistake(
+        "training needs a gradient",
+        {"mode": lambda training, recorded: training and recorded},
+        "a training call without gradients is treated as prediction",
+        "Statistics are re-estimated without gradients: only `training`, or the "
+        "layer's own mode, decides.",
     ),
 ]
 

@@ -17,3 +17,11 @@ def report(problems):
     if not problems:
         print("Right.")
     return not problems
+
+
+def attempt(function, *args):
+    """What a student's function returns (None: nothing is written), and the problem."""
+    try:
+        return (None if function is ... else function(*args)), []
+    except Exception as error:
+        return None, [f"the call ended in {type(error).__name__}: {error}"]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bn_from_scratch import torch as bn
-from bn_from_scratch.course.exercises import report
+from bn_from_scratch.course.exercises import attempt, report
 from bn_from_scratch.course.experiments import LAYERS, network
 
 NORMS = (bn.BatchNorm, nn.modules.batchnorm._BatchNorm)
@@ -40,14 +40,6 @@ def check_folding(without_bias):
         return report(problems)
     found = next((m for m, how in FOLDED.items() if same(model, folded(how))), unknown)
     return report([found] if found else [])
-
-
-def attempt(function, *args):
-    """What a student's function returns (None: nothing is written), and the problem."""
-    try:
-        return (None if function is ... else function(*args)), []
-    except Exception as error:
-        return None, [f"the call ended in {type(error).__name__}: {error}"]
 
 
 def lean(model):

@@ -5,8 +5,7 @@ from itertools import takewhile
 
 import numpy as np
 
-from bn_from_scratch.course.exercises import report
-from bn_from_scratch.course.exercises.exercise_1 import attempt
+from bn_from_scratch.course.exercises import attempt, report
 
 GUESSING = math.log(10)
 RUNS = {  # the losses of a run, and whether they mean that it failed

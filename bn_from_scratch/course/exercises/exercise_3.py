@@ -2,8 +2,7 @@
 
 from itertools import combinations
 
-from bn_from_scratch.course.exercises import report
-from bn_from_scratch.course.exercises.exercise_1 import attempt
+from bn_from_scratch.course.exercises import attempt, report
 from bn_from_scratch.course.exercises.exercise_2 import judge
 
 PLACES = (1, 2, 3, 4)
