@@ -814,11 +814,11 @@ class BatchNorm(gluon.Block):
         super().__init__()
         {SETTINGS}
         C = (num_features,)
-        self.gamma = gluon.Parameter("gamma", shape=C, init="ones")
-        self.beta = gluon.Parameter("beta", shape=C, init="zeros")
-        self.moving_mean = gluon.Parameter(
+        self.gamma = self.params.get("gamma", shape=C, init="ones")
+        self.beta = self.params.get("beta", shape=C, init="zeros")
+        self.moving_mean = self.params.get(
             "moving_mean", shape=C, init="zeros", grad_req="null")
-        self.moving_var = gluon.Parameter(
+        self.moving_var = self.params.get(
             "moving_var", shape=C, init="ones", grad_req="null")
 
     def forward(self, X):

@@ -22,7 +22,6 @@ from bn_from_scratch.checker import (
 from bn_from_scratch.checker.mistakes import MISTAKES, Mistake, together
 
 RIGHT = answers.written("numpy")
-# Read from the tables, never run as a student's function would be.
 WRONG = {name: answers.written("numpy", c) for name, (c, _) in answers.WRONG.items()}
 
 
@@ -322,6 +321,7 @@ def school(tmp_path):
         "cyd.py": "def batch_stats(X):\n    ...\n",
         "dan.py": "import nothing_of_this_name\n",
         "__pycache__/x.py": "",
+        "test_answers.py": "1 / 0",
         "notes.txt": "",
     }.items():
         path = folder / name

@@ -24,7 +24,13 @@ def framework(request):
         if backends.missing(name):
             pytest.skip(f"{name} is not installed")
         backends.load(name)
-    return name
+    if name == "jax":  # other tests may have switched to float64
+        import jax
+
+        with jax.enable_x64(False):
+            yield name
+    else:
+        yield name
 
 
 def findings(text, framework, wanted):

@@ -19,9 +19,10 @@ def check(*answers, framework=None, only=None, **limits):
     """Judge an answer: functions and classes, or the path of a file or notebook.
 
     Functions are known by their names: batch_stats, normalize, update_moving,
-    batch_norm, batch_norm_backward, BatchNorm.  framework: numpy, torch, tensorflow,
-    jax or mxnet; found out where it is not given.  only: one name of a file.  limits:
-    seconds=120, memory=2048 (MB).  Returns a Verdict, whose text says what is wrong.
+    batch_norm, batch_norm_backward, BatchNorm, and the others of `tasks.CASES`.
+    framework: numpy, torch, tensorflow, jax or mxnet; found out where it is not given.
+    only: one name of a file.  limits: seconds=120, memory=2048 (MB).  Returns a
+    Verdict, whose text says what is wrong.
     """
     if os.environ.get(sandbox.CHECKING):
         return None  # the answer is being checked already

@@ -57,16 +57,19 @@ class Comparison:
         malformed = not fits(observed, right)
         return malformed and alike(observed, value, self._tolerance(key))
 
-    def allows(self, mistakes, key, value):
-        """Whether what was observed does not speak against these mistakes."""
+    def allows(self, key, value, broken):
+        """Whether what was observed does not speak against a predicted value.
+
+        broken: statistics of a wrong shape are known, and break what comes after them.
+        """
         if key[1] is None:  # the spec cannot go on: the answer cannot be right either
             return any(k[0] == key[0] for k in self.wrong)
         observed, right = self.observed[key], self.right[key]
-        if isinstance(observed, Failure) and any("axes" in m.steps for m in mistakes):
-            return True  # statistics of a wrong shape break what comes after them
+        if isinstance(observed, Failure):
+            return broken
         # Both malformed: an answer need not break in the way the spec would.
-        broken = not fits(observed, right) and not fits(value, right)
-        return broken or self.matches(key, value)
+        malformed = not fits(observed, right) and not fits(value, right)
+        return malformed or self.matches(key, value)
 
     def agreement(self, mistakes):
         """The keys whose observed values these mistakes give."""

@@ -18,8 +18,9 @@ def answers(folder):
     if not folder.is_dir():
         raise FileNotFoundError(f"the answers must be in a folder; {folder} is none")
     found = [p for p in folder.rglob("*") if p.suffix in (".py", ".ipynb")]
-    hidden = [p for p in found if any(x.startswith(("_", ".")) for x in p.parts)]
-    found = sorted(set(found) - set(hidden))
+    hidden = ("_", ".", "test_", "conftest")  # of the folder, not of its students
+    parts = {p: p.relative_to(folder).parts for p in found}
+    found = sorted(p for p in found if not any(x.startswith(hidden) for x in parts[p]))
     if not found:
         raise FileNotFoundError(f"{folder} holds no .py and no .ipynb file")
     return found

@@ -76,7 +76,8 @@ def explains(task, mistakes, known):
     if not mistakes or together(mistakes) is None:
         return False
     found = task.predictions(mistakes)
-    if not all(task.allows(mistakes, key, value) for key, value in found):
+    broken = any("axes" in m.steps for m in known if m in mistakes)
+    if not all(task.allows(key, value, broken) for key, value in found):
         return False
     return mistakes == known or bool(task.agreement(mistakes) & task.wrong)
 

@@ -617,7 +617,7 @@ LAYER = [
         "the moving averages are not saved with the layer: loaded, it predicts with "
         "mean 0 and variance 1",
         "Register them as state: a buffer (PyTorch), a non-trainable weight (Keras), a "
-        "variable collection (Flax), a Parameter with grad_req null (Gluon).",
+        'variable collection (Flax), `self.params.get(..., grad_req="null")` (Gluon).',
     ),
     Mistake(
         "initialization counts as a training step",

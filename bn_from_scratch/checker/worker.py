@@ -7,6 +7,7 @@ what came back to TASK.json; it judges nothing.  `sandbox` starts it, with limit
 import json
 import os
 import pathlib
+import re
 import sys
 import traceback
 import types
@@ -15,6 +16,7 @@ import numpy as np
 
 from bn_from_scratch.checker import adapters, layer_script, sources, tasks
 
+ANSI = re.compile(r"\x1b\[[0-9;]*m")  # colours
 LARGEST = 100_000  # values of an output; no case is near
 
 
@@ -122,10 +124,12 @@ def failure(error, file):
         name = pathlib.Path(frame.filename).name
         if file and name.startswith(pathlib.Path(file).name):
             place = f"{name}, line {frame.lineno}"
-    text = str(error).strip().splitlines()
+    lines = [line for line in ANSI.sub("", str(error)).splitlines() if line.strip()]
+    if lines and lines[0].startswith("Exception encountered when calling"):
+        lines = lines[1:]  # Keras: what was called, then what went wrong
     return {
         "type": type(error).__name__,
-        "message": text[0][:300] if text else "",
+        "message": lines[0].strip()[:300] if lines else "",
         "place": place,
     }
 
