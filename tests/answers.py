@@ -12,7 +12,7 @@ square, sqrt, absolute, where = np.square, np.sqrt, np.abs, np.where
 def mean_of(X, axes): return X.mean(axes, keepdims=True)
 def sum_of(X, axes): return X.sum(axes, keepdims=True)
 def stop(v): return v
-def shaped(v, shape): return v.reshape(shape)
+def shaped(v, shape): return v.reshape(tuple(shape))
 def stacked(values): return np.stack(values)
 einsum = np.einsum
 """,
@@ -24,7 +24,7 @@ square, sqrt, absolute, where = torch.square, torch.sqrt, torch.abs, torch.where
 def mean_of(X, axes): return X.mean(axes, keepdim=True)
 def sum_of(X, axes): return X.sum(axes, keepdim=True)
 def stop(v): return v.detach()
-def shaped(v, shape): return v.reshape(shape)
+def shaped(v, shape): return v.reshape(tuple(shape))
 def stacked(values): return torch.stack(values)
 einsum = torch.einsum
 """,
@@ -49,7 +49,7 @@ square, sqrt, absolute, where = jnp.square, jnp.sqrt, jnp.abs, jnp.where
 def mean_of(X, axes): return X.mean(axes, keepdims=True)
 def sum_of(X, axes): return X.sum(axes, keepdims=True)
 def stop(v): return jax.lax.stop_gradient(v)
-def shaped(v, shape): return v.reshape(shape)
+def shaped(v, shape): return v.reshape(tuple(shape))
 def stacked(values): return jnp.stack(values)
 einsum = jnp.einsum
 """,
@@ -61,7 +61,7 @@ square, sqrt, absolute, where = np.square, np.sqrt, np.abs, np.where
 def mean_of(X, axes): return X.mean(axes, keepdims=True)
 def sum_of(X, axes): return X.sum(axes, keepdims=True)
 def stop(v): return v.detach()
-def shaped(v, shape): return v.reshape(shape)
+def shaped(v, shape): return v.reshape(tuple(shape))
 def stacked(values): return np.stack(values)
 einsum = np.einsum
 """,

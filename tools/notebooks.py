@@ -24,7 +24,7 @@ from nbclient import NotebookClient
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("notebooks", "notebooks/exercises", "solutions")
 TEMPLATES = ROOT / "exercises"  # NAME/answer_TRACK.py
-TIMEOUT = 600  # seconds a cell may take
+TIMEOUT = 900  # seconds a cell may take
 
 
 def sources():
