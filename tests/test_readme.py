@@ -35,7 +35,8 @@ def test_the_training_code_is_the_same_in_every_backend(bn, monkeypatch, capsys)
 
 def test_the_commands_parse():
     commands = re.findall(
-        r"(?:^    |`)(?:uv run )?bn ((?:train|compare|bench|variants|data)\b[^`#\n]*)",
+        r"(?:^    |`)(?:uv run )?"
+        r"bn ((?:train|compare|bench|variants|check|grade|data)\b[^`#\n]*)",
         TEXT,
         re.M,
     )
