@@ -5,8 +5,9 @@ translations, the same names in each: `from bn_from_scratch import torch as bn` 
 `batch_norm`, `BatchNorm` and its variants, `builtin`, `probe`, `LeNet`, `BNLeNet` and
 `Trainer`.  `checks` says what a layer accepts, and `combinations` which variants go
 together; `data` finds Fashion-MNIST, `training` holds the epoch loop, `compare` proves
-that all of them agree, `cli` is the command line.  No framework is imported before it
-is asked for.
+that all of them agree, `checker` says which mistake an exercise's answer makes,
+`course` is what the notebooks share, `cli` is the command line.  No framework is
+imported before it is asked for.
 """
 
 from bn_from_scratch import backends
