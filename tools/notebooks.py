@@ -25,6 +25,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("notebooks", "notebooks/exercises", "solutions")
 TEMPLATES = ROOT / "exercises"  # NAME/answer_TRACK.py
 TIMEOUT = 900  # seconds a cell may take
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 
 
 def sources():
@@ -37,14 +41,7 @@ def read(source):
     """The notebook of a source, without outputs, for any Python kernel; its tracks."""
     notebook = jupytext.read(source)
     tracks = notebook.metadata.get("tracks", [])
-    notebook.metadata = {
-        "kernelspec": {
-            "display_name": "Python 3",
-            "language": "python",
-            "name": "python3",
-        },
-        "language_info": {"name": "python"},
-    }
+    notebook.metadata = dict(METADATA)
     for i, cell in enumerate(notebook.cells):
         cell.id = f"cell-{i}"
     return notebook, tracks
@@ -113,6 +110,7 @@ def execute(notebook, folder):
     )
     client.execute(stderr=subprocess.DEVNULL)  # the kernel's own remarks, not a cell's
     join_streams(notebook)
+    notebook.metadata = dict(METADATA)  # without the version of the kernel that ran it
     return time.perf_counter() - start
 
 
