@@ -92,6 +92,19 @@ def test_an_exception_is_shown_with_its_line(answer):
     )
 
 
+def test_a_layer_that_fails_is_not_given_a_mistake(answer):
+    """A layer that fails in training never updates; that is not what is wrong."""
+    text = answers.written_layer("numpy").replace(
+        "        if training and count(X) == 1:",
+        "        if training: self.add_update()\n"
+        "        if training and count(X) == 1:",
+    )
+    found = check(answer(text), only="BatchNorm")
+    (finding,) = found.findings
+    assert finding.mistakes == []
+    assert "'BatchNorm' object has no attribute 'add_update'" in finding.differences
+
+
 def test_a_hole_is_called_a_hole(answer):
     holes = (
         "def batch_stats(X):\n    ...\n\n"

@@ -244,4 +244,5 @@ EXPECTED = {
     "LeNet": _lenet_expected,
     "fit": _fit_expected,
 }
-WITHOUT_ARGUMENTS = ("BatchNorm", "builtin_batch_norm", "LeNet", "fit")
+SCRIPTS = ("BatchNorm", "builtin_batch_norm")
+WITHOUT_ARGUMENTS = (*SCRIPTS, "LeNet", "fit")

@@ -71,7 +71,7 @@ def observe(task, answer, framework, adapter, file):
 
 def observe_case(task, case, answer, framework, adapter, file):
     """{output: array or failure} of one case."""
-    if task in ("BatchNorm", "builtin_batch_norm"):
+    if task in tasks.SCRIPTS:
         return observe_layer(case, answer, framework, adapter, file)
     if task in ("LeNet", "fit"):
         values = getattr(adapter, task)(answer, case)
