@@ -539,6 +539,16 @@ WRONG = {
         ],
         ["var: unbiased everywhere", "beta missing", "updated in prediction mode"],
     ),
+    "eps outside, no beta": (  # of one output: neither alone explains any
+        [
+            (
+                "sqrt(like(var, X) + eps)\n    return",
+                "(sqrt(like(var, X)) + eps)\n    return",
+            ),
+            ("like(gamma, X) * X_hat + like(beta, X)", "like(gamma, X) * X_hat"),
+        ],
+        ["eps: outside the root", "beta missing"],
+    ),
     "standard deviation stored, no gamma": (
         [
             (

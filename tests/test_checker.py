@@ -67,6 +67,12 @@ def test_a_mistake_is_named_with_a_hint_and_not_explained_twice(answer):
     assert not found.right
 
 
+def test_two_mistakes_in_one_output_are_both_named(answer):
+    found = check(answer(WRONG["eps outside, no beta"]), only="normalize")
+    names = {m.name for m in found.findings[0].mistakes}
+    assert names == {"eps: outside the root", "beta missing"}
+
+
 def test_what_no_mistake_explains_is_shown_on_the_smallest_input(answer):
     found = check(answer("def update_moving(a, b, c, d, momentum): return a, 3 * b\n"))
     assert str(found) == (
