@@ -860,6 +860,10 @@ WRONG_LAYERS = {
         [("if len(X.shape) != self.num_dims:", "if False:")],
         ["accepts another rank"],
     ),
+    "any number of channels": (
+        [("if X.shape[CHANNEL] != self.num_features:", "if False:")],
+        ["accepts another number of channels"],
+    ),
     "one value": (
         [("if training and count(X) == 1:", "if False:")],
         ["accepts one value per channel"],
