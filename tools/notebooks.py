@@ -108,7 +108,10 @@ def execute(notebook, folder):
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
     )
-    client.execute(stderr=subprocess.DEVNULL)  # the kernel's own remarks, not a cell's
+    # Threads that spin starve each other; the package says so too late for a notebook
+    # that imports its framework first.  The kernel's own remarks are not a cell's.
+    environment = {"OMP_WAIT_POLICY": "passive"} | os.environ
+    client.execute(env=environment, stderr=subprocess.DEVNULL)
     join_streams(notebook)
     notebook.metadata = dict(METADATA)  # without the version of the kernel that ran it
     return time.perf_counter() - start
