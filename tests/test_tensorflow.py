@@ -114,6 +114,21 @@ def test_the_import_is_quiet():
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
 
 
+def test_many_networks_in_a_row_are_quiet():
+    code = """if True:
+        from bn_from_scratch import data, tensorflow as bn
+        images = data.load("garments").take(8, 8)
+        for _ in range(7):
+            trainer = bn.Trainer(max_epochs=1, batch_size=8, progress=False)
+            trainer.fit(bn.LeNet(), images)
+        """
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
+
+
 # --- Options: what Keras adds to them ------------------------------------------------
 
 
