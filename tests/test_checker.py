@@ -140,6 +140,12 @@ def test_functions_of_a_session_are_checked():
     assert check(namespace["batch_stats"], namespace["normalize"]).complete
 
 
+def test_a_helper_with_the_name_of_another_frameworks_task_is_left_alone(answer):
+    helpers = "def fit(model):\n    return 1\n\nclass LeNet:\n    pass\n"
+    found = check(answer(RIGHT + helpers))
+    assert found.complete and len(found.findings) == 5
+
+
 def test_only_one_name_of_a_file(answer):
     path = answer(WRONG["eps outside"])
     assert check(path, only="batch_stats").complete

@@ -23,6 +23,11 @@ DIRECTED = ("dX", "batch 1: dX")  # outputs known by their products with directi
 LEFT_ALONE = "arguments left alone"
 
 
+def asked(names, framework):
+    """The tasks whose public name is among `names` and that the framework has."""
+    return [t for t in CASES if t in names and cases(t, framework)]
+
+
 def cases(task, framework):
     """The cases of a task, in the layout of the framework."""
     return CASES[task](framework)
@@ -192,6 +197,8 @@ def _half_expected(case, framework, steps):
 
 
 def _lenet_cases(framework):
+    if framework == "numpy":
+        return []  # it has no layers to build one of
     return [Case("LeNet", {}, outputs=("number of parameters", "shape of the output"))]
 
 
@@ -204,7 +211,7 @@ def _lenet_expected(case, framework, steps):
 
 def _fit_cases(framework):
     if framework != "tensorflow":
-        raise ValueError(f"fit is asked for in tensorflow only, not in {framework}")
+        return []  # where a network can miss `training`
     X = inputs((5, 2), framework)[0]
     y = np.array([0, 1, 0, 1, 1])
     return [Case("three steps", {"X": X, "y": y}, {"steps": 3}, MOVING)]

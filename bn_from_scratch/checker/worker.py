@@ -32,7 +32,7 @@ def main(folder):
     except BaseException as error:
         write(folder / "answer.json", {"failure": failure(error, job["file"])})
         return
-    wanted = job["tasks"] or {t: t for t in tasks.CASES if t in names}
+    wanted = job["tasks"] or {t: t for t in tasks.asked(names, framework)}
     unwritten = [t for t, name in wanted.items() if names.get(name, ...) is ...]
     write(folder / "answer.json", {"tasks": list(wanted), "missing": unwritten})
     for task, name in wanted.items():
