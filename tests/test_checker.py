@@ -149,6 +149,7 @@ def test_a_helper_with_the_name_of_another_frameworks_task_is_left_alone(answer)
 def test_only_one_name_of_a_file(answer):
     path = answer(WRONG["eps outside"])
     assert check(path, only="batch_stats").complete
+    assert str(check(path, only="fit")).startswith("answer.py defines none of ")
     with pytest.raises(ValueError, match=r"what is checked must be one of .*; got 'x'"):
         check(path, only="x")
 

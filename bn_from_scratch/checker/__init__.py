@@ -33,7 +33,7 @@ def check(*answers, framework=None, only=None, **limits):
         if only is not None and only not in tasks.CASES:
             names = ", ".join(tasks.CASES)
             raise ValueError(f"what is checked must be one of {names}; got {only!r}")
-        wanted = {only: only} if only else None
+        wanted = [only] if only else None
         return verdict_on(path, path.name, framework, wanted, **limits)
     objects = {thing.__name__: thing for thing in answers}
     return verdict_on(objects, ", ".join(objects), framework, **limits)

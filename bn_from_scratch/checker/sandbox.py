@@ -35,7 +35,7 @@ class AnswerError(Exception):
 def run(answer, framework, tasks=None, seconds=SECONDS, memory=MEGABYTES):
     """Observe an answer: a path, or a dict of objects by name.
 
-    tasks: {task: name in the answer}; None takes those whose names the answer has.
+    tasks: which are asked for; None takes those whose names the answer has.
     Returns {task: {case: {output: array or Failure}} or Failure or None}; None is a
     task whose hole is unfilled.  Raises AnswerError for an answer that cannot even be
     loaded.

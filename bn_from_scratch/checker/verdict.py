@@ -79,7 +79,8 @@ class Verdict:
 def verdict_on(answer, name, framework=None, wanted=None, **limits):
     """The Verdict of an answer: a path, or a dict of objects by name.
 
-    wanted: {task: name in the answer}.  limits: seconds, memory (MB), as in `sandbox`.
+    wanted: the tasks asked for, else all that it has.
+    limits: seconds, memory (MB), as in `sandbox`.
     """
     if isinstance(answer, dict) and all(map(is_hole, answer.values())):
         return Verdict(name, "", [Finding(task, UNWRITTEN) for task in answer])

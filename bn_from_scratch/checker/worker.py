@@ -32,12 +32,12 @@ def main(folder):
     except BaseException as error:
         write(folder / "answer.json", {"failure": failure(error, job["file"])})
         return
-    wanted = job["tasks"] or {t: t for t in tasks.asked(names, framework)}
-    unwritten = [t for t, name in wanted.items() if names.get(name, ...) is ...]
-    write(folder / "answer.json", {"tasks": list(wanted), "missing": unwritten})
-    for task, name in wanted.items():
-        if task not in unwritten:
-            found = observe(task, names[name], framework, adapter, job["file"])
+    wanted = tasks.asked(job["tasks"] or names, framework)
+    missing = [task for task in wanted if names.get(task, ...) is ...]
+    write(folder / "answer.json", {"tasks": wanted, "missing": missing})
+    for task in wanted:
+        if task not in missing:
+            found = observe(task, names[task], framework, adapter, job["file"])
             write(folder / f"{task}.json", found)
 
 
