@@ -32,8 +32,8 @@ def import_tensorflow():
             tf = importlib.import_module("tensorflow")
             for gpu in tf.config.list_physical_devices("GPU"):
                 tf.config.experimental.set_memory_growth(gpu, True)
-            if os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3":  # errors only, in Python too:
-                # it warns of every network that is trained after the fourth.
+            if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "0":  # JAX's import makes it 1
+                # Python's logger warns of every network trained after the fourth.
                 tf.get_logger().setLevel("ERROR")
             keras_runs_on = importlib.import_module("keras").backend.backend()
     if keras_runs_on != "tensorflow":
