@@ -233,6 +233,12 @@ def layer_norm(X, gamma, beta, eps=EPS, axis=None, feature_axis=CHANNEL_AXIS):
     return _like(gamma, X, feature_axis) * X_hat + _like(beta, X, feature_axis)  # (20)
 
 
+def prediction(mean, var, gamma, beta, eps):
+    """With given statistics, Y = factor * X + shift.  -> factor [C], shift [C]"""
+    factor = gamma / np.sqrt(var + eps)  # (21)
+    return factor, beta - factor * mean  # (22)
+
+
 # --- Helpers -------------------------------------------------------------------------
 
 
