@@ -1,14 +1,12 @@
 """The checker on answers that are right, wrong in one way, and wrong in several."""
 
-import importlib
-import json
 import types
 
 import answers
+import observing
 import pytest
 
-from bn_from_scratch import backends
-from bn_from_scratch.checker import adapters, sandbox, tasks, verdict, worker
+from bn_from_scratch.checker import adapters, tasks, verdict
 from bn_from_scratch.checker.cases import CHANNEL_AXES
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the mistakes
@@ -19,32 +17,16 @@ NAMED = 0.9  # the share of wrong answers whose mistakes are to be named, all of
 
 @pytest.fixture(params=adapters.FRAMEWORKS)
 def framework(request):
-    name = request.param
-    if name != "numpy":
-        if backends.missing(name):
-            pytest.skip(f"{name} is not installed")
-        backends.load(name)
-    if name == "jax":  # other tests may have switched to float64
-        import jax
-
-        with jax.enable_x64(False):
-            yield name
-    else:
-        yield name
+    with observing.ready(request.param):
+        yield request.param
 
 
 def findings(text, framework, wanted):
     """{task: Finding} of an answer that is run here, not in a process of its own."""
     module = types.ModuleType("answer")
     exec(text, vars(module))
-    adapter = importlib.import_module(f"bn_from_scratch.checker.adapters.{framework}")
-    found, known = {}, []
-    for task in wanted:
-        seen = worker.observe(task, vars(module)[task], framework, adapter, None)
-        seen = {k: sandbox.decode(v) for k, v in json.loads(json.dumps(seen)).items()}
-        found[task] = verdict.find(task, framework, seen, known)
-        known += found[task].mistakes
-    return found
+    found = observing.findings(vars(module), framework, wanted)
+    return {f.task: f for f in found}
 
 
 def named(found):

@@ -1,21 +1,14 @@
 """Find the bug: the checker names every bug, and the smallest fix passes."""
 
-import contextlib
 import difflib
-import importlib
-import json
-import pathlib
 import sys
 
+import observing
 import pytest
+from fixes import BROKEN, FIXES, fixed
 
-from bn_from_scratch import backends
-from bn_from_scratch.checker import adapters, check, sandbox, sources, tasks, worker
-from bn_from_scratch.checker import verdict as verdicts
-
-HERE = pathlib.Path(__file__).resolve().parent
-FIXED = HERE / "find_the_bug"
-BROKEN = HERE.parent / "exercises" / "find_the_bug"
+from bn_from_scratch.checker import adapters, check, sources, tasks, worker
+from bn_from_scratch.checker.verdict import Verdict
 
 # What the checker names, and what it says of that for which it has no name.
 NAMED = {
@@ -48,47 +41,29 @@ ALSO = {
 every_file = pytest.mark.parametrize("name", NAMED)
 
 
+@pytest.fixture
+def repaired(name, tmp_path):
+    """A file with the fixed code, under the name of the broken one."""
+    path = tmp_path / f"{name}.py"
+    path.write_text(fixed(name))
+    return path
+
+
 def verdict_here(path, monkeypatch):
     """The verdict on a file that is run here: a framework is imported only once."""
     framework = adapters.framework_of_source(sources.code(path))
-    if lacking := backends.missing(framework):
-        pytest.skip(f"{framework}: {', '.join(lacking)} is not installed")
-    backends.load(framework)
-    adapter = importlib.import_module(f"bn_from_scratch.checker.adapters.{framework}")
-    if framework == "jax":  # other tests may have switched to float64
-        import jax
-
-        precision = jax.enable_x64(False)
-    else:
-        precision = contextlib.nullcontext()
-    with precision:
-        return observed_verdict(path, framework, adapter, monkeypatch)
-
-
-def observed_verdict(path, framework, adapter, monkeypatch):
-    """The verdict on what a file does when every task's calls are made."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setitem(sys.modules, "answer", None)
-    answer = worker.load_answer({"file": str(path), "pickle": None})
-    known, findings = [], []
-    for task in (t for t in tasks.CASES if t in answer):
-        seen = worker.observe(task, answer[task], framework, adapter, str(path))
-        seen = {k: sandbox.decode(v) for k, v in json.loads(json.dumps(seen)).items()}
-        findings.append(verdicts.find(task, framework, seen, known))
-        known += findings[-1].mistakes
-    return verdicts.Verdict(path.name, framework, findings)
-
-
-def changed_lines(name):
-    """The lines by which a fix differs from the file."""
-    texts = [(d / f"{name}.py").read_text().splitlines() for d in (BROKEN, FIXED)]
-    found = list(difflib.unified_diff(*texts, n=0, lineterm=""))[2:]
-    return [line for line in found if line[0] in "+-"]
+    with observing.ready(framework):
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.setitem(sys.modules, "answer", None)
+        answer = worker.load_answer({"file": str(path), "pickle": None})
+        wanted = tasks.asked(answer, framework)
+        findings = observing.findings(answer, framework, wanted, str(path))
+        return Verdict(path.name, framework, findings)
 
 
 def test_every_file_is_known_and_has_its_fix():
-    for folder in (BROKEN, FIXED):
-        assert sorted(p.stem for p in folder.glob("*.py")) == sorted(NAMED)
+    files = sorted(p.stem for p in BROKEN.glob("*.py"))
+    assert files == sorted(NAMED) == sorted(FIXES)
     assert len(NAMED) >= 16
 
 
@@ -104,9 +79,11 @@ def test_the_bug_is_named(name, monkeypatch):
 
 
 @every_file
-def test_the_fix_is_right_and_small(name, monkeypatch):
-    assert 1 <= len(changed_lines(name)) <= 12
-    assert verdict_here(FIXED / f"{name}.py", monkeypatch).complete
+def test_the_fix_is_right_and_small(name, repaired, monkeypatch):
+    texts = (BROKEN / f"{name}.py").read_text(), repaired.read_text()
+    lines = list(difflib.unified_diff(*(t.splitlines() for t in texts), n=0))[2:]
+    assert 1 <= sum(line[0] in "+-" for line in lines) <= 12
+    assert verdict_here(repaired, monkeypatch).complete
 
 
 @every_file
@@ -118,11 +95,11 @@ def test_the_symptom_is_told_and_the_code_is_short(name):
     assert 20 <= len(code.strip().splitlines()) <= 60
 
 
-def test_in_a_process_of_its_own():
+@pytest.mark.parametrize("name", ["b16_nothing_but_beta"])
+def test_in_a_process_of_its_own(name, repaired):
     pytest.importorskip("torch")
-    name = "b16_nothing_but_beta"
     assert not check(BROKEN / f"{name}.py").right
-    assert check(FIXED / f"{name}.py").complete
+    assert check(repaired).complete
 
 
 def test_an_error_is_told_with_its_line(monkeypatch):

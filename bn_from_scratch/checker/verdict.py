@@ -89,12 +89,16 @@ def verdict_on(answer, name, framework=None, wanted=None, **limits):
         observed = sandbox.run(answer, framework, wanted, **limits)
     except (AnswerError, SyntaxError, ValueError, ImportError) as error:
         return Verdict(name, framework or "", [], f"{error}")
+    return Verdict(name, framework, find_all(observed, framework))
+
+
+def find_all(observed, framework):
+    """The Finding of every task, in order: what one got wrong is known to the next."""
     findings, known = [], []
     for task, outputs in observed.items():
-        finding = find(task, framework, outputs, known)
-        known += finding.mistakes
-        findings.append(finding)
-    return Verdict(name, framework, findings)
+        findings.append(find(task, framework, outputs, known))
+        known += findings[-1].mistakes
+    return findings
 
 
 def find(task, framework, outputs, known):
