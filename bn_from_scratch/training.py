@@ -33,10 +33,14 @@ class Trainer:
     device: "auto" takes a GPU when there is one; "cpu" or "gpu" insist.
     compile: None is the backend's custom.  checkpoint: a .safetensors file, written
     after every epoch.  progress: a live bar and a line per epoch, on standard error.
+    accumulate: each step takes its batch in so many micro-batches, in a fraction of the
+    memory, and averages their gradients.  Without batch norm that is the same step.
+    With it, each micro-batch is normalized by itself, so that the step is another one;
+    AccumBatchNorm(steps=accumulate) keeps at least the moving averages to one update.
 
     The Trainer of a backend adds five methods:
     prepare(model)        take a model: place it, make the optimizer, compile
-    train_step(X, y)      one step on a batch -> its loss, before the step
+    train_parts(parts)    one step on `micro_batches` -> its loss, before the step
     logits(X)             [N, 10] in prediction mode, as NumPy
     get_weights()         named NumPy arrays, channels first
     write_weights(named)  the same, back into the model
@@ -54,16 +58,22 @@ class Trainer:
         checkpoint=None,
         progress=True,
         label="",
+        accumulate=1,
     ):
-        for name, value in (("max_epochs", max_epochs), ("batch_size", batch_size)):
+        numbers = {"max_epochs": max_epochs, "batch_size": batch_size}
+        for name, value in (numbers | {"accumulate": accumulate}).items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1; got {value}")
+        if accumulate > batch_size:
+            raise ValueError(
+                f"a batch of {batch_size} has no {accumulate} micro-batches"
+            )
         if device not in ("auto", "cpu", "gpu"):
             raise ValueError(f"device must be auto, cpu or gpu; got {device!r}")
         self.max_epochs, self.lr, self.batch_size = max_epochs, lr, batch_size
         self.optimizer, self.seed, self.device = optimizer, seed, device
         self.compile, self.checkpoint = compile, checkpoint
-        self.progress, self.label = progress, label
+        self.progress, self.label, self.accumulate = progress, label, accumulate
 
     def fit(self, model, data, weights=None):
         """Train on `data` from the model's weights, or from these; return a History."""
@@ -112,6 +122,10 @@ class Trainer:
         if seen:
             history.images_per_second = seen / later_seconds
 
+    def train_step(self, X, y):
+        """One step on a batch [N, C, H, W], [N].  -> its loss, before the step"""
+        return self.train_parts(micro_batches(X, y, self.accumulate))
+
     def predict(self, data):
         """Logits of the test set, in prediction mode.  -> float64 [N, 10]."""
         batches = data.test_batches(EVALUATION_BATCH, self.dtype)
@@ -131,6 +145,12 @@ class Trainer:
             f"accuracy {history.val_accuracy[-1]:.4f}, "
             f"{history.images_per_second:,.0f} images/s"
         )
+
+
+def micro_batches(X, y, count):
+    """Parts of a batch: (X, y, share) each, shares of the examples that add up to 1."""
+    parts = zip(np.array_split(X, count), np.array_split(y, count), strict=True)
+    return [(X, labels, len(labels) / len(y)) for X, labels in parts]
 
 
 def cross_entropy(logits, labels):

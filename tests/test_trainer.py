@@ -7,7 +7,7 @@ import pytest
 from conftest import small_garments
 from tolerances import TRAJECTORY
 
-from bn_from_scratch import backends
+from bn_from_scratch import backends, training
 from bn_from_scratch.compare import norm_layer
 
 
@@ -121,3 +121,59 @@ def test_a_gpu_that_is_not_there(bn):
         pytest.skip("this machine has a GPU")
     with pytest.raises(ValueError, match=r"^device gpu was asked for; \w+ finds none$"):
         bn.Trainer(device="gpu").prepare(bn.LeNet())
+
+
+# --- Accumulated gradients: what equals the joined batch, and what cannot -------------
+
+
+def one_step(bn, norm, accumulate, batch_size=42):
+    """One step in so many micro-batches; 42 is no multiple of 4."""
+    settings = {"max_epochs": 1, "batch_size": batch_size, "progress": False}
+    trainer = bn.Trainer(**settings, accumulate=accumulate)
+    trainer.prepare(bn.LeNet(norm, dtype="float64"))
+    X, y = next(small_garments().train_batches(batch_size, 0, 0, "float64"))
+    return float(trainer.train_step(X, y)), trainer.get_weights()
+
+
+def test_without_batch_norm_the_step_is_that_of_the_joined_batch(bn):
+    for norm in (None, bn.LayerNorm):
+        loss, weights = one_step(bn, norm, accumulate=4)
+        joined_loss, joined = one_step(bn, norm, accumulate=1)
+        assert loss == pytest.approx(joined_loss, rel=1e-12)
+        for name in joined:
+            np.testing.assert_allclose(weights[name], joined[name], rtol=0, atol=1e-12)
+
+
+def test_with_batch_norm_the_first_statistics_are_those_of_the_joined_batch(bn):
+    """The first norm sees the same values; the others see what it made of them."""
+    accumulating = functools.partial(bn.AccumBatchNorm, steps=4)
+    loss, weights = one_step(bn, accumulating, accumulate=4)
+    joined_loss, joined = one_step(bn, bn.BatchNorm, accumulate=1)
+    assert abs(loss - joined_loss) > 1e-4
+    for name in ("moving_mean", "moving_var"):
+        same, other = (f"{layer}.{name}" for layer in ("bn1", "bn2"))
+        np.testing.assert_allclose(weights[same], joined[same], rtol=1e-12)
+        assert np.abs(weights[other] - joined[other]).max() > 1e-6
+
+
+def test_accumulated_steps_train(bn):
+    accumulating = functools.partial(bn.AccumBatchNorm, steps=2)
+    settings = {"max_epochs": 3, "batch_size": 32, "progress": False}
+    trainer = bn.Trainer(**settings, accumulate=2)
+    loss = trainer.fit(bn.LeNet(accumulating), small_garments()).loss
+    assert np.mean(loss[-5:]) < 0.7 * np.mean(loss[:5])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"accumulate": 0}, "accumulate must be at least 1; got 0"),
+        (
+            {"accumulate": 9, "batch_size": 8},
+            "a batch of 8 has no 9 micro-batches",
+        ),
+    ],
+)
+def test_impossible_micro_batches(settings, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        training.Trainer(**settings)

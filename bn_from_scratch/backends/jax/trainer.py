@@ -43,14 +43,26 @@ class Trainer(training.Trainer):
         self._compiled_step = wrap(self._step)
         self._compiled_logits = wrap(self._logits)
 
-    def train_step(self, X, y):
-        X, y = jax.device_put((_channels_last(X), y), self.place)
+    def train_parts(self, parts):
+        parts = [(_channels_last(X), y, share) for X, y, share in parts]
+        parts = jax.device_put(parts, self.place)
         state = self.variables, self.updater_state
-        loss, self.variables, self.updater_state = self._compiled_step(X, y, *state)
+        loss, self.variables, self.updater_state = self._compiled_step(parts, *state)
         return loss
 
-    def _step(self, X, y, variables, updater_state):
-        params = variables["params"]
+    def _step(self, parts, variables, updater_state):
+        losses, gradients = [], []
+        for part in parts:
+            loss, grads, variables = self._backward(*part, variables)
+            losses.append(loss)
+            gradients.append(grads)
+        grads, params = jax.tree.map(lambda *g: sum(g), *gradients), variables["params"]
+        updates, updater_state = self.updater.update(grads, updater_state, params)
+        params = optax.apply_updates(params, updates)
+        return sum(losses), variables | {"params": params}, updater_state
+
+    def _backward(self, X, y, share, variables):
+        """The share of a part in the loss, its gradients, statistics that moved."""
         stats = {kind: v for kind, v in variables.items() if kind != "params"}
 
         def loss_of(params):
@@ -58,12 +70,11 @@ class Trainer(training.Trainer):
                 {"params": params, **stats}, X, training=True, mutable=["batch_stats"]
             )
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-            return losses.mean(), moved
+            return share * losses.mean(), moved
 
-        (loss, moved), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-        updates, updater_state = self.updater.update(grads, updater_state, params)
-        params = optax.apply_updates(params, updates)
-        return loss, {"params": params, **moved}, updater_state
+        value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, moved), grads = value_and_grad(variables["params"])
+        return loss, grads, variables | moved
 
     def logits(self, X):
         X = jax.device_put(_channels_last(X), self.place)

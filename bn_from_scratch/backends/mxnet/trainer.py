@@ -40,15 +40,27 @@ class Trainer(training.Trainer):
         self.dtype = next(iter(exchange_names(model).values())).data().dtype.name
         make = OPTIMIZERS.get(self.optimizer, self.optimizer)
         updater = make(learning_rate=self.lr)
-        self.updater = gluon.Trainer(model.collect_params(), updater)
+        parameters = model.collect_params()
+        self.learned = [p for p in parameters.values() if p.grad_req != "null"]
+        self.updater = gluon.Trainer(parameters, updater)
         self.loss = gluon.loss.SoftmaxCrossEntropyLoss()
 
-    def train_step(self, X, y):
+    def train_parts(self, parts):
+        losses = [self._backward(*parts[0])]
+        for part in parts[1:]:  # grad_req "add" would lose gradients of our layers
+            so_far = [p.grad().copy() for p in self.learned]
+            losses.append(self._backward(*part))
+            for p, g in zip(self.learned, so_far, strict=True):
+                p.grad()[()] += g
+        self.updater.step(batch_size=1)  # the loss is a mean already
+        return sum(losses)
+
+    def _backward(self, X, y, share):
+        """Write the gradients of a part.  -> its share of the loss"""
         X, y = self._to_device(X), self._to_device(y)
         with autograd.record():
-            loss = self.loss(self.model(X), y).mean()
+            loss = share * self.loss(self.model(X), y).mean()
         loss.backward()
-        self.updater.step(batch_size=1)  # the loss is a mean already
         return loss
 
     def logits(self, X):

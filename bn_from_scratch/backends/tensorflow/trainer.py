@@ -32,18 +32,25 @@ class Trainer(training.Trainer):
         self._compiled_step = wrap(self._step)
         self._compiled_logits = wrap(self._logits)
 
-    def train_step(self, X, y):
+    def train_parts(self, parts):
         with tf.device(self.place):
-            return self._compiled_step(_channels_last(X), tf.constant(y))
+            given = [(_channels_last(X), tf.constant(y), s) for X, y, s in parts]
+            return self._compiled_step(given)
 
-    def _step(self, X, y):
+    def _step(self, parts):
+        variables = self.model.trainable_variables
+        losses, gradients = zip(*(self._backward(*part) for part in parts), strict=True)
+        gradients = [sum(of_parts) for of_parts in zip(*gradients, strict=True)]
+        self.updater.apply(gradients, variables)
+        return sum(losses)
+
+    def _backward(self, X, y, share):
+        """The share of a part in the loss, and its gradients."""
         with tf.GradientTape() as tape:
             logits = self.model(X, training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
-            loss = tf.reduce_mean(losses)
-        variables = self.model.trainable_variables
-        self.updater.apply(tape.gradient(loss, variables), variables)
-        return loss
+            loss = share * tf.reduce_mean(losses)
+        return loss, tape.gradient(loss, self.model.trainable_variables)
 
     def logits(self, X):
         with tf.device(self.place):

@@ -28,13 +28,18 @@ class Trainer(training.Trainer):
         make = OPTIMIZERS.get(self.optimizer, self.optimizer)
         self.updater = make(model.parameters(), lr=self.lr)
 
-    def train_step(self, X, y):
-        X, y = self._to_device(X), self._to_device(y)
+    def train_parts(self, parts):
         self.model.train()
         self.updater.zero_grad()
-        loss = F.cross_entropy(self.forward(X), y)
-        loss.backward()
+        losses = [self._backward(*part) for part in parts]
         self.updater.step()
+        return sum(losses)
+
+    def _backward(self, X, y, share):
+        """Add the gradients of a part to those there are.  -> its share of the loss"""
+        X, y = self._to_device(X), self._to_device(y)
+        loss = share * F.cross_entropy(self.forward(X), y)
+        loss.backward()
         return loss.detach()
 
     def logits(self, X):
