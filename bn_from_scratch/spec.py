@@ -17,6 +17,7 @@ import numpy as np
 EPS = 1e-5  # inside the square root: keeps a constant channel finite
 MOMENTUM = 0.1  # weight of the new batch in the moving averages
 CHANNEL_AXIS = 1
+TINY = 1e-30  # in place of 0 where it would be divided by
 
 # --- The axis rule -------------------------------------------------------------------
 
@@ -237,6 +238,16 @@ def prediction(mean, var, gamma, beta, eps):
     """With given statistics, Y = factor * X + shift.  -> factor [C], shift [C]"""
     factor = gamma / np.sqrt(var + eps)  # (21)
     return factor, beta - factor * mean  # (22)
+
+
+def quantize(v, bits=8):
+    """v on a grid of 2^bits - 1 values around 0, its largest on the edge.
+
+    Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference", with zero point 0.
+    """
+    step = np.maximum(np.abs(v).max(), TINY) / (2 ** (bits - 1) - 1)  # (23)
+    return step * np.round(v / step)  # (24)
 
 
 # --- Helpers -------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Every variant in every backend: against the spec, then neutral, then combined."""
 
+import functools
+
 import numpy as np
 import pytest
 import reference
@@ -442,3 +444,17 @@ def test_a_mask_and_an_adjustment_go_through_sync(bn):
     want = reference.expected(train(operands=adjusted, mask=mask), X, dY, state)
     got = {k: v for k, v in got.items() if k in want}
     assert_like(got, want, TOLERANCE["float64"], "float64")
+
+
+@pytest.mark.parametrize("bits", [2, 8])
+def test_fake_quantization_is_that_of_the_spec(bn, bits):
+    """Through a layer in prediction, whose operands are put on the grid."""
+    X, dY, state = make_case((12, 5))
+    state["beta"] = np.zeros(5)  # all 0 stays all 0
+    transform = functools.partial(bn.fake_quantize, bits=bits)
+    options = {"transform": transform}
+    got = run(bn, ["transform"], options, (X, dY, state), training=False)
+    names = "moving_mean", "moving_var", "gamma", "beta"
+    on_grid = [spec.quantize(state[name], bits) for name in names]
+    want = spec.normalize(X, *on_grid, spec.EPS)
+    np.testing.assert_allclose(got["Y"], want, rtol=1e-12)

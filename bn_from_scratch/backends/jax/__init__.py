@@ -29,6 +29,7 @@ from bn_from_scratch.backends.jax.variants import (
     TransformedBatchNorm,
     VarOnlyBatchNorm,
     combine,
+    fake_quantize,
 )
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "builtin_setting",
     "builtin_translation",
     "combine",
+    "fake_quantize",
     "prepare",
     "probe",
 ]

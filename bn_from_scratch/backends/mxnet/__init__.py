@@ -28,6 +28,7 @@ from bn_from_scratch.backends.mxnet.variants import (
     TransformedBatchNorm,
     VarOnlyBatchNorm,
     combine,
+    fake_quantize,
 )
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "builtin_setting",
     "builtin_translation",
     "combine",
+    "fake_quantize",
     "prepare",
     "probe",
 ]

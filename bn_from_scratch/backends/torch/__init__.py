@@ -24,6 +24,7 @@ from bn_from_scratch.backends.torch.variants import (
     TransformedBatchNorm,
     VarOnlyBatchNorm,
     combine,
+    fake_quantize,
 )
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "builtin_setting",
     "builtin_translation",
     "combine",
+    "fake_quantize",
     "prepare",
     "probe",
 ]

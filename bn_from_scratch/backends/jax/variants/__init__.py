@@ -13,7 +13,10 @@ from bn_from_scratch.backends.jax.variants.lite import (
 )
 from bn_from_scratch.backends.jax.variants.renorm import BatchRenorm
 from bn_from_scratch.backends.jax.variants.sync import SyncBatchNorm
-from bn_from_scratch.backends.jax.variants.transform import TransformedBatchNorm
+from bn_from_scratch.backends.jax.variants.transform import (
+    TransformedBatchNorm,
+    fake_quantize,
+)
 
 VARIANTS = (
     GhostBatchNorm,
@@ -41,6 +44,7 @@ __all__ = [
     "TransformedBatchNorm",
     "VarOnlyBatchNorm",
     "combine",
+    "fake_quantize",
 ]
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from bn_from_scratch.backends.jax.layer import BatchNorm
+from bn_from_scratch.spec import TINY
 
 
 class TransformedBatchNorm(BatchNorm, kw_only=True):
@@ -32,3 +34,14 @@ class TransformedBatchNorm(BatchNorm, kw_only=True):
                 made = (v + stop_gradient(new - v) for v, new in pairs)
             gamma, beta, mean, var = made
         return mean, var, gamma, beta
+
+
+def fake_quantize(gamma, beta, mean, var, bits=8):
+    """A transform: all four in `bits` bits, as integer arithmetic will have them."""
+    return tuple(quantize(v, bits) for v in (gamma, beta, mean, var))
+
+
+def quantize(v, bits):
+    """v on a grid of 2^bits - 1 values around 0, its largest on the edge."""
+    step = jnp.maximum(jnp.abs(v).max(), TINY) / (2 ** (bits - 1) - 1)  # (23)
+    return step * jnp.round(v / step)  # (24)

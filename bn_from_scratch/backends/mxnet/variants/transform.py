@@ -1,6 +1,9 @@
 """Batch norm whose operands are transformed: fake quantization, noise, logging."""
 
+from mxnet import np
+
 from bn_from_scratch.backends.mxnet.layer import BatchNorm
+from bn_from_scratch.spec import TINY
 
 
 class TransformedBatchNorm(BatchNorm):
@@ -30,3 +33,14 @@ class TransformedBatchNorm(BatchNorm):
                 made = (v + (new - v).detach() for v, new in pairs)
             gamma, beta, mean, var = made
         return mean, var, gamma, beta
+
+
+def fake_quantize(gamma, beta, mean, var, bits=8):
+    """A transform: all four in `bits` bits, as integer arithmetic will have them."""
+    return tuple(quantize(v, bits) for v in (gamma, beta, mean, var))
+
+
+def quantize(v, bits):
+    """v on a grid of 2^bits - 1 values around 0, its largest on the edge."""
+    step = np.maximum(np.abs(v).max(), TINY) / (2 ** (bits - 1) - 1)  # (23)
+    return step * np.rint(v / step)  # (24)

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from bn_from_scratch.backends.tensorflow.layer import BatchNorm
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm, register
+from bn_from_scratch.spec import TINY
 
 
 class TransformedBatchNorm(BatchNorm):
@@ -49,3 +50,15 @@ class TransformedBatchNorm(BatchNorm):
     def get_config(self):
         names = "transform", "straight_through", "transformed"
         return super().get_config() | self.config_of(*names)
+
+
+@register
+def fake_quantize(gamma, beta, mean, var, bits=8):
+    """A transform: all four in `bits` bits, as integer arithmetic will have them."""
+    return tuple(quantize(v, bits) for v in (gamma, beta, mean, var))
+
+
+def quantize(v, bits):
+    """v on a grid of 2^bits - 1 values around 0, its largest on the edge."""
+    step = tf.maximum(tf.reduce_max(tf.abs(v)), TINY) / (2 ** (bits - 1) - 1)  # (23)
+    return step * tf.round(v / step)  # (24)
