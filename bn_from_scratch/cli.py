@@ -44,6 +44,8 @@ def parser():
     train.add_argument(
         "--weights", metavar="FILE", help="start from a .safetensors file"
     )
+    micro = "micro-batches of a step; scratch moves its averages once for all"
+    train.add_argument("--accumulate", type=int, default=1, metavar="K", help=micro)
     train.add_argument("--out", metavar="FOLDER", help="weights, results and report")
     train.add_argument("--json", action="store_true", help="print JSON")
     train.set_defaults(run=run_train)
@@ -143,7 +145,7 @@ def run_train(args):
     from bn_from_scratch.compare import training as comparison
 
     backend = args.backend or chosen_backends()[0]
-    settings = training_settings(args)
+    settings = training_settings(args) | {"accumulate": args.accumulate}
     if args.weights:
         settings["weights"] = training.load_weights(args.weights)
     if args.out:

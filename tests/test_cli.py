@@ -162,6 +162,15 @@ def test_train_writes_weights_that_train_can_start_from(tmp_path, capsys):
     assert second["loss"][0] < losses[0]
 
 
+def test_train_in_micro_batches(tmp_path):
+    options = ["--accumulate", 2, "--out", tmp_path]
+    assert run("train", "--backend", *ONE, *SMALL, *options) == 0
+    assert json.loads((tmp_path / "results.json").read_text())["accumulate"] == 2
+    assert " in 2 micro-batches" in (tmp_path / "report.html").read_text()
+    steps = training.load_weights(tmp_path / "weights.safetensors")
+    assert "bn1.accumulated_mean" in steps  # the layers that wait for all parts
+
+
 def test_a_network_without_normalization_has_a_report_too(tmp_path):
     options = ["--norm", "none", "--out", tmp_path]
     assert run("train", "--backend", *ONE, *SMALL, *options) == 0
@@ -173,6 +182,7 @@ def test_a_network_without_normalization_has_a_report_too(tmp_path):
     [
         (["--epochs", "0"], "max_epochs must be at least 1; got 0"),
         (["--samples", "999999"], "train must be between 1 and 20000; got 999999"),
+        (["--accumulate", "0"], "accumulate must be at least 1; got 0"),
         (["--weights", "absent.safetensors"], "No such file or directory"),
     ],
 )

@@ -42,7 +42,13 @@ def trained(backends=FOUR, norms=("scratch", "builtin"), steps=60, apart=1e-6):
     ]
     environment = {"python": "3.11.7", "cores": 2}
     results = {"data": "Fashion-MNIST", "dtype": "float32", "epochs": 1, "lr": 0.1}
-    results |= {"batch_size": 128, "seed": 0, "optimizer": "sgd", "test_samples": 10000}
+    results |= {
+        "batch_size": 128,
+        "accumulate": 1,
+        "seed": 0,
+        "optimizer": "sgd",
+        "test_samples": 10000,
+    }
     results |= {"train_samples": 7680, "command": "bn compare training", "runs": runs}
     return agreed(results | {"environment": environment})
 

@@ -221,6 +221,8 @@ def _settings(runs):
 
 def _facts(results):
     images = "{epochs} × {train_samples:,} images, {batch_size} at a time"
+    if results["accumulate"] > 1:
+        images += " in {accumulate} micro-batches"
     facts = {"data": "{data}", "numbers": "{dtype}", "training": images}
     facts |= {"optimizer": "{optimizer}, learning rate {lr:g}", "seed": "{seed}"}
     facts |= {"validation": "{test_samples:,} images"}

@@ -29,11 +29,12 @@ def compare_training(
     weights: named arrays to start from, instead of those of the seed.
     settings go to every Trainer: max_epochs, batch_size, lr, optimizer, ...
     """
-    runs, predictions = [], []
+    runs, predictions, accumulate = [], [], settings.get("accumulate", 1)
     for name in names:
         bn = backends.load(name, dtype)
         for norm in norms:
-            model = bn.LeNet(norm_layer(bn, norm), seed=seed, dtype=dtype)
+            layer = norm_layer(bn, norm, accumulate)
+            model = bn.LeNet(layer, seed=seed, dtype=dtype)
             trainer = bn.Trainer(**settings, seed=seed, label=f"{name} {norm}")
             history = trainer.fit(model, data, weights)
             runs.append(describe_run(name, norm, bn, trainer, history, data.name))
@@ -45,6 +46,7 @@ def compare_training(
         "dtype": dtype,
         "epochs": settings["max_epochs"],
         "batch_size": settings["batch_size"],
+        "accumulate": accumulate,
         "lr": settings["lr"],
         "optimizer": settings["optimizer"],
         "seed": seed,
