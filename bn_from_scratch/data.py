@@ -77,6 +77,15 @@ class Dataset:
         full = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
         return _batches(self.train_images, self.train_labels, full, dtype)
 
+    def whole_batches(self, batch_size, seed, dtype="float32"):
+        """All training examples, in batches of at most this and of nearly equal size.
+
+        None is left over, that might have one value per channel.
+        """
+        order = np.random.default_rng(seed).permutation(len(self.train_labels))
+        parts = np.array_split(order, -(-len(order) // _positive(batch_size)))
+        return _batches(self.train_images, self.train_labels, parts, dtype)
+
     def test_batches(self, batch_size, dtype="float32"):
         """Batches like those for training, in order; the last one may be smaller."""
         size = _positive(batch_size)

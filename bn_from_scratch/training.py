@@ -38,12 +38,14 @@ class Trainer:
     With it, each micro-batch is normalized by itself, so that the step is another one;
     AccumBatchNorm(steps=accumulate) keeps at least the moving averages to one update.
 
-    The Trainer of a backend adds five methods:
+    The Trainer of a backend adds seven methods:
     prepare(model)        take a model: place it, make the optimizer, compile
     train_parts(parts)    one step on `micro_batches` -> its loss, before the step
     logits(X)             [N, 10] in prediction mode, as NumPy
     get_weights()         named NumPy arrays, channels first
     write_weights(named)  the same, back into the model
+    pooled_statistics(batches)  what `reestimate` writes: {path: {name: array}}
+    fold_on(X)            take the model without its batch norms, proven on this input
     """
 
     def __init__(
@@ -99,6 +101,25 @@ class Trainer:
         """
         check_weights(self.get_weights(), weights)
         self.write_weights(weights)
+
+    def reestimate(self, data):
+        """Replace the moving averages by the pooled statistics of the training set.
+
+        Every batch norm takes those of its inputs, batch by batch as in training; the
+        result is exact, not an average that forgets.
+        """
+        batches = data.whole_batches(self.batch_size, self.seed, self.dtype)
+        weights = self.get_weights()
+        for path, values in self.pooled_statistics(X for X, _ in batches).items():
+            for name, v in values.items():
+                like = weights[f"{path}.{name}"]
+                weights[f"{path}.{name}"] = v.astype(like.dtype)
+        self.set_weights(weights)
+
+    def fold(self, data):
+        """Go on with the model whose batch norms are folded into the layers before."""
+        X, _ = next(data.test_batches(self.batch_size, self.dtype))
+        self.fold_on(X)
 
     def fit_epoch(self, data, epoch, history):
         """One pass over the training set; adds its losses and its time to `history`."""

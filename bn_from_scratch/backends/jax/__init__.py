@@ -11,9 +11,12 @@ from bn_from_scratch.backends.jax.builtin import (
     builtin_setting,
     builtin_translation,
 )
+from bn_from_scratch.backends.jax.folding import fold_batch_norm
 from bn_from_scratch.backends.jax.layer import BatchNorm
 from bn_from_scratch.backends.jax.lenet import BNLeNet, LeNet
 from bn_from_scratch.backends.jax.probe import probe
+from bn_from_scratch.backends.jax.reestimation import reestimate
+from bn_from_scratch.backends.jax.surgery import batch_norms, replace_batch_norm
 from bn_from_scratch.backends.jax.timing import prepare
 from bn_from_scratch.backends.jax.trainer import Trainer
 from bn_from_scratch.backends.jax.variants import (
@@ -49,11 +52,15 @@ __all__ = [
     "TransformedBatchNorm",
     "VarOnlyBatchNorm",
     "batch_norm",
+    "batch_norms",
     "builtin",
     "builtin_setting",
     "builtin_translation",
     "combine",
     "fake_quantize",
+    "fold_batch_norm",
     "prepare",
     "probe",
+    "reestimate",
+    "replace_batch_norm",
 ]

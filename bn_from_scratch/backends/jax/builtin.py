@@ -1,8 +1,10 @@
 """Flax's own batch norm, as a setting of the spec."""
 
 from flax import linen as nn
+from flax.traverse_util import flatten_dict
 
 from bn_from_scratch import lenet
+from bn_from_scratch.backends.jax.batch_norm import CHANNEL_AXIS
 from bn_from_scratch.spec import EPS, MOMENTUM
 
 NAMES = {  # ours -> theirs
@@ -19,20 +21,48 @@ def builtin(
     eps=EPS,
     momentum=MOMENTUM,
     dtype="float32",
+    *,
+    axis=CHANNEL_AXIS,
+    center=True,
+    scale=True,
+    correction=0,
+    statistics="moving",
+    frozen=None,
     **kwargs,
 ):
     """The framework's layer with the spec's eps and momentum.  X [N, *, C] -> same.
 
     Flax infers both sizes.  Its default, `use_fast_variance=True`, takes the variance
-    in one pass as E[X^2] - E[X]^2, which cancels where the mean is large.
+    in one pass as E[X^2] - E[X]^2, which cancels where the mean is large.  It stores
+    the biased variance, whatever `correction` says; any other setting that it lacks
+    raises ValueError.
     """
+    if momentum is None:
+        raise ValueError("Flax's layer needs a momentum; got None")
+    if statistics != "moving":
+        raise ValueError(
+            f"Flax's layer predicts by moving statistics; got statistics={statistics!r}"
+        )
+    if frozen is not None:
+        raise ValueError(f"Flax's layer cannot be frozen; got frozen={frozen!r}")
+    own = {"use_bias": center, "use_scale": scale, "use_fast_variance": False}
     return nn.BatchNorm(
+        axis=axis,
         epsilon=eps,
         momentum=1 - momentum,
         param_dtype=dtype,
         force_float32_reductions=dtype != "float64",
-        **({"use_fast_variance": False} | kwargs),
+        **(own | dict(map(_translated, kwargs.items()))),
     )
+
+
+def _translated(argument):
+    """One of our other arguments as Flax takes it."""
+    name, value = argument
+    if not name.endswith("_initializer"):
+        return argument
+    name = NAMES.get(name.removesuffix("_initializer"), name) + "_init"
+    return name, value if callable(value) else nn.initializers.constant(value)
 
 
 def builtin_setting(momentum=MOMENTUM):
@@ -62,14 +92,20 @@ def call(layer, X, training, **options):
 def exchange_names(variables):
     """Where each parameter and statistic is: {"bn1.gamma": ("params", "bn1", "scale")}.
 
-    The layers come in the order of the network; a tree of JAX sorts them by name.
+    The layers come in the order of the network; a tree of JAX sorts them by name.  The
+    layers of a nested module have its name before theirs: "block1.bn1.gamma".
     """
+    places = [
+        (kind, *path)
+        for kind in ("params", "batch_stats")
+        for path in flatten_dict(variables.get(kind, {}))
+    ]
+    layers = list(dict.fromkeys(place[1:-1] for place in places))
+    native = {place[1:-1] for place in places if place[-1] in ("scale", "mean")}
     named = {}
-    for layer in variables["params"] | variables.get("batch_stats", {}):
-        native = "scale" in variables["params"].get(layer, {})
-        names = NAMES if native else {"weight": "kernel"}
+    for place in sorted(places, key=lambda place: layers.index(place[1:-1])):
+        _, *layer, v = place
+        names = NAMES if tuple(layer) in native else {"weight": "kernel"}
         theirs = {v: k for k, v in names.items()}
-        for kind in ("params", "batch_stats"):
-            for v in variables.get(kind, {}).get(layer, {}):
-                named[f"{layer}.{theirs.get(v, v)}"] = kind, layer, v
+        named[".".join((*layer, theirs.get(v, v)))] = place
     return dict(sorted(named.items(), key=lambda item: lenet.position(item[0])))

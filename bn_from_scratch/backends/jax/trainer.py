@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from bn_from_scratch import lenet, training
 from bn_from_scratch.backends.jax.builtin import exchange_names
+from bn_from_scratch.backends.jax.folding import fold_batch_norm
+from bn_from_scratch.backends.jax.reestimation import pooled_statistics
 
 OPTIMIZERS = {"sgd": optax.sgd, "adam": optax.adam}
 
@@ -84,21 +87,27 @@ class Trainer(training.Trainer):
         return self.model.apply(variables, X, training=False)
 
     def get_weights(self):
-        named = exchange_names(self.variables)
-        return {
-            k: lenet.to_channels_first(k, np.array(self.variables[kind][layer][v]))
-            for k, (kind, layer, v) in named.items()
-        }
+        flat = flatten_dict(self.variables)
+        places = exchange_names(self.variables).items()
+        return {k: lenet.to_channels_first(k, np.array(flat[at])) for k, at in places}
 
     def write_weights(self, weights):
-        variables = jax.tree.map(lambda v: v, self.variables)  # new dicts, same arrays
-        for name, (kind, layer, v) in exchange_names(self.variables).items():
-            w = lenet.to_channels_last(name, weights[name])
-            like = variables[kind][layer][v]
-            variables[kind][layer][v] = jax.device_put(
-                jnp.asarray(w, like.dtype), self.place
-            )
-        self.variables = variables
+        flat = flatten_dict(self.variables)
+        for name, place in exchange_names(self.variables).items():
+            w = jnp.asarray(lenet.to_channels_last(name, weights[name]))
+            w = w.astype(flat[place].dtype)
+            flat[place] = jax.device_put(w, self.place)
+        self.variables = unflatten_dict(flat)
+
+    def pooled_statistics(self, batches):
+        batches = map(_channels_last, batches)
+        return pooled_statistics(self.model, batches, self.variables)
+
+    def fold_on(self, X):
+        X = _channels_last(X)
+        model, variables = fold_batch_norm(self.model, X, self.variables)
+        self.prepare(model)
+        self.variables = jax.device_put(variables, self.place)
 
 
 def _channels_last(X):

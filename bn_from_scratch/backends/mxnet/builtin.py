@@ -3,6 +3,9 @@
 import numpy
 from mxnet.gluon import nn
 
+from bn_from_scratch import checks
+from bn_from_scratch.backends.mxnet.batch_norm import CHANNEL_AXIS
+from bn_from_scratch.backends.mxnet.copying import layers_of
 from bn_from_scratch.spec import EPS, MOMENTUM
 
 NAMES = {  # ours -> theirs
@@ -14,13 +17,49 @@ NAMES = {  # ours -> theirs
 
 
 def builtin(
-    num_features, num_dims, eps=EPS, momentum=MOMENTUM, dtype="float32", **kwargs
+    num_features,
+    num_dims,
+    eps=EPS,
+    momentum=MOMENTUM,
+    dtype="float32",
+    *,
+    axis=CHANNEL_AXIS,
+    center=True,
+    scale=True,
+    correction=0,
+    statistics="moving",
+    frozen=None,
+    **kwargs,
 ):
-    """The framework's layer with the spec's eps and momentum.  X [N, C, *] -> same."""
-    layer = nn.BatchNorm(
-        axis=1, epsilon=eps, momentum=1 - momentum, in_channels=num_features, **kwargs
-    )
+    """The framework's layer with the spec's eps and momentum.  X [N, C, *] -> same.
+
+    It stores the biased variance, whatever `correction` says; any other setting that it
+    lacks raises ValueError.
+    """
+    axes = checks.tuple_of(axis)
+    if len(axes) > 1:
+        raise ValueError(f"Gluon's layer has one channel axis; got axis={axis}")
+    if momentum is None:
+        raise ValueError("Gluon's layer needs a momentum; got None")
+    if statistics != "moving":
+        raise ValueError(
+            "Gluon's layer predicts by moving statistics; "
+            f"got statistics={statistics!r}"
+        )
+    settings = {
+        "axis": axes[0],
+        "epsilon": eps,
+        "momentum": 1 - momentum,
+        "center": center,
+        "scale": scale,
+        "use_global_stats": frozen == "all",
+        "in_channels": checks.tuple_of(num_features)[0] or 0,
+    }
+    layer = nn.BatchNorm(**(settings | kwargs))
     layer.cast(dtype)
+    if frozen is not None:
+        for p in (layer.gamma, layer.beta):
+            p.grad_req = "null"
     return layer
 
 
@@ -46,8 +85,9 @@ def builtin_translation(eps=EPS, momentum=MOMENTUM):
 def exchange_names(model):
     """Every parameter and statistic of a model: {"bn1.gamma": Parameter, ...}."""
     named = {}
-    for path, block in model._children.items():
+    for path, block in layers_of(model).items():
         names = NAMES if isinstance(block, nn.BatchNorm) else {}
         theirs = {v: k for k, v in names.items()}
-        named |= {f"{path}.{theirs.get(k, k)}": v for k, v in block._reg_params.items()}
+        path = f"{path}." if path else ""
+        named |= {f"{path}{theirs.get(k, k)}": v for k, v in block._reg_params.items()}
     return named

@@ -1,10 +1,14 @@
 """Training in MXNet: one step, one prediction, weights in and out as NumPy."""
 
+import warnings
+
 import mxnet
 from mxnet import autograd, gluon, np
 
 from bn_from_scratch import training
 from bn_from_scratch.backends.mxnet.builtin import exchange_names
+from bn_from_scratch.backends.mxnet.folding import fold_batch_norm
+from bn_from_scratch.backends.mxnet.reestimation import pooled_statistics
 
 
 class SGD(mxnet.optimizer.Optimizer):
@@ -73,6 +77,15 @@ class Trainer(training.Trainer):
     def write_weights(self, weights):
         for name, p in exchange_names(self.model).items():
             p.set_data(np.array(weights[name], dtype=p.dtype))
+
+    def pooled_statistics(self, batches):
+        return pooled_statistics(self.model, batches)
+
+    def fold_on(self, X):
+        with warnings.catch_warnings():
+            # It could be a HybridSequential now, says Gluon.
+            warnings.simplefilter("ignore", UserWarning)
+            self.prepare(fold_batch_norm(self.model, X))
 
     def _to_device(self, array):
         return np.array(array, dtype=array.dtype, ctx=self.place)

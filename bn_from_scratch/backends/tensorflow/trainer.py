@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from bn_from_scratch import lenet, training
 from bn_from_scratch.backends.tensorflow.builtin import exchange_names
+from bn_from_scratch.backends.tensorflow.folding import fold_batch_norm
+from bn_from_scratch.backends.tensorflow.reestimation import pooled_statistics
 
 OPTIMIZERS = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
 
@@ -66,6 +68,12 @@ class Trainer(training.Trainer):
     def write_weights(self, weights):
         for name, variable in exchange_names(self.model).items():
             variable.assign(lenet.to_channels_last(name, weights[name]))
+
+    def pooled_statistics(self, batches):
+        return pooled_statistics(self.model, map(_channels_last, batches))
+
+    def fold_on(self, X):
+        self.prepare(fold_batch_norm(self.model, _channels_last(X)))
 
 
 def _channels_last(X):

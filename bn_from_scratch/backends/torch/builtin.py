@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from bn_from_scratch import spec
+from bn_from_scratch.backends.torch.batch_norm import CHANNEL_AXIS
 from bn_from_scratch.spec import EPS, MOMENTUM
 
 NAMES = {  # ours -> theirs
@@ -11,19 +13,72 @@ NAMES = {  # ours -> theirs
     "moving_mean": "running_mean",
     "moving_var": "running_var",
 }
+LAYERS = {  # by the axes of X
+    None: (nn.BatchNorm1d, nn.LazyBatchNorm1d),  # the only one for two numbers of axes
+    2: (nn.BatchNorm1d, nn.LazyBatchNorm1d),
+    3: (nn.BatchNorm1d, nn.LazyBatchNorm1d),
+    4: (nn.BatchNorm2d, nn.LazyBatchNorm2d),
+    5: (nn.BatchNorm3d, nn.LazyBatchNorm3d),
+}
 
 
-def builtin(num_features, num_dims, eps=EPS, momentum=MOMENTUM, dtype=None, **kwargs):
-    """The framework's layer with the spec's eps and momentum.  X [N, C, *] -> same."""
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    layers = {
-        2: nn.BatchNorm1d,
-        3: nn.BatchNorm1d,
-        4: nn.BatchNorm2d,
-        5: nn.BatchNorm3d,
+def builtin(
+    num_features,
+    num_dims,
+    eps=EPS,
+    momentum=MOMENTUM,
+    dtype=None,
+    *,
+    axis=CHANNEL_AXIS,
+    center=True,
+    scale=True,
+    correction=1,
+    statistics="moving",
+    frozen=None,
+    **kwargs,
+):
+    """The framework's layer with the spec's eps and momentum.  X [N, C, *] -> same.
+
+    Its stored variance is unbiased whatever the `correction`.  ValueError for what it
+    cannot do: another axis, frozen="all".
+    """
+    _check(num_features, num_dims, axis, center, scale, frozen)
+    settings = {
+        "eps": eps,
+        "momentum": momentum,
+        "dtype": getattr(torch, dtype) if isinstance(dtype, str) else dtype,
+        "affine": center or scale,
+        "track_running_stats": statistics == "moving",
     }
-    settings = {"eps": eps, "momentum": momentum, "dtype": dtype}
-    return layers[num_dims](num_features, **settings, **kwargs)
+    plain, lazy = LAYERS[num_dims]
+    sizes, cls = ([], lazy) if num_features is None else ([num_features], plain)
+    layer = cls(*sizes, **(settings | kwargs))
+    if not center:
+        layer.bias = None
+    if not scale:
+        layer.weight = None
+    for v in layer.parameters():
+        v.requires_grad = frozen is None
+    return layer
+
+
+def _check(num_features, num_dims, axis, center, scale, frozen):
+    """Raise ValueError for what PyTorch's layer cannot do."""
+    refuse = "PyTorch's layer"
+    if num_dims not in LAYERS:
+        raise ValueError(f"{refuse} takes X with 2 to 5 axes; got num_dims={num_dims}")
+    if spec.kept_axes(num_dims or 5, axis) != (CHANNEL_AXIS,):
+        raise ValueError(f"{refuse} has its channels on axis 1; got axis={axis}")
+    if frozen == "all":
+        raise ValueError(
+            f"{refuse} predicts in .eval() alone, which .train() undoes; "
+            "got frozen='all'"
+        )
+    if num_features is None and center != scale:
+        raise ValueError(
+            f"{refuse} without sizes has both gamma and beta, or neither; "
+            f"got center={center}, scale={scale}"
+        )
 
 
 def builtin_setting(momentum=MOMENTUM):
@@ -50,5 +105,6 @@ def exchange_names(model):
         own = dict(module.named_parameters(recurse=False))
         own |= dict(module.named_buffers(recurse=False))
         own.pop("num_batches_tracked", None)
-        named |= {f"{path}.{theirs.get(k, k)}": v for k, v in own.items()}
+        path = f"{path}." if path else ""
+        named |= {f"{path}{theirs.get(k, k)}": v for k, v in own.items()}
     return named

@@ -5,6 +5,8 @@ from torch.nn import functional as F
 
 from bn_from_scratch import training
 from bn_from_scratch.backends.torch.builtin import exchange_names
+from bn_from_scratch.backends.torch.folding import fold_batch_norm
+from bn_from_scratch.backends.torch.reestimation import pooled_statistics
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 
@@ -55,6 +57,12 @@ class Trainer(training.Trainer):
         with torch.no_grad():
             for name, v in exchange_names(self.model).items():
                 v.copy_(torch.as_tensor(weights[name]))
+
+    def pooled_statistics(self, batches):
+        return pooled_statistics(self.model, batches)
+
+    def fold_on(self, X):
+        self.prepare(fold_batch_norm(self.model, X))
 
     def _to_device(self, array):
         return torch.from_numpy(array).to(self.place)

@@ -1,0 +1,141 @@
+"""Model surgery in Flax's nnx: its layers can be listed, and exchanged on a copy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from bn_from_scratch.backends.jax import norms, rewiring
+from bn_from_scratch.surgery import proof
+from bn_from_scratch.surgery.description import Description
+
+KINDS = {"params": nnx.Param, "batch_stats": nnx.BatchStat}
+
+
+class Adapter(nnx.Module):
+    """One of our layers, which are linen modules, as an nnx module.
+
+    It holds the variables and has the mode, `use_running_average`, of `train()` and
+    `eval()`.  `dtype` is that of the answer, None for X promoted with the parameters.
+    """
+
+    def __init__(self, layer, variables, use_running_average=False, dtype=None):
+        self.layer, self.dtype = layer, dtype
+        self.use_running_average = use_running_average
+        write(self, variables)
+
+    def __call__(self, x, use_running_average=None, *, mask=None):
+        if use_running_average is None:
+            use_running_average = self.use_running_average
+        variables = variables_of(self)
+        used = jax.tree.leaves(variables)
+        dtype = jnp.result_type(x, *used) if self.dtype is None else self.dtype
+        Y, moved = self.layer.apply(
+            variables,
+            x.astype(dtype),
+            training=not use_running_average,
+            mask=mask,
+            mutable=["batch_stats"],
+        )
+        if not use_running_average:
+            for name, v in moved["batch_stats"].items():
+                getattr(self, name)[...] = v
+        return Y
+
+
+NORMS = (nnx.BatchNorm, Adapter)
+
+
+def variables_of(layer):
+    """{"params": {...}, "batch_stats": {...}} of an nnx layer, in its words."""
+    values = vars(layer).items()
+    return {
+        word: {name: v[...] for name, v in values if isinstance(v, kind)}
+        for word, kind in KINDS.items()
+    }
+
+
+def write(layer, variables):
+    """The inverse of `variables_of`."""
+    for word, values in variables.items():
+        for name, v in values.items():
+            setattr(layer, name, KINDS[word](v))
+
+
+def batch_norms(model):
+    """{path: Description} of every batch norm of an nnx module."""
+    return {
+        dotted(path): describe(path, layer)
+        for path, layer in nnx.iter_graph(model)
+        if isinstance(layer, NORMS)
+    }
+
+
+def dotted(path):
+    return ".".join(map(str, path))
+
+
+def describe(path, layer):
+    """One batch norm in the spec's words."""
+    state = norms.state_of(variables_of(layer))
+    if isinstance(layer, Adapter):
+        own = layer.layer
+        shape = shape_for(own.num_features, own.axis)
+        return norms.describe(dotted(path), own, shape, state)
+    settings = norms.native_settings(layer)
+    trainable = {name: True for name in ("gamma", "beta") if name in state}
+    state = {name: np.array(v) for name, v in state.items()}
+    sizes = layer.num_features, None
+    kind = type(layer).__name__
+    return Description(dotted(path), kind, True, *sizes, settings, state, trainable)
+
+
+def shape_for(num_features, axis):
+    """The shape of some X that a layer takes.  5, -1 -> (1, 5)"""
+    shape = [1] * max(2, axis + 1, -axis)
+    shape[axis] = num_features
+    return tuple(shape)
+
+
+def replace_batch_norm(model, make, X=None, modes=("prediction", "training")):
+    """A new nnx module, in which `make(num_features, num_dims, **settings)` stands for
+    each batch norm, wherever it is an attribute or an item."""
+    if not batch_norms(model):
+        raise ValueError("the model must have a batch norm; it has none")
+
+    def exchanged(path, node):
+        return replacement(path, node, make) if isinstance(node, NORMS) else node
+
+    new = nnx.recursive_map(exchanged, nnx.clone(model))
+    if X is not None:
+        before, after = (outputs(m, X, modes) for m in (model, new))
+        proof.prove(before, after, rewiring.tolerance_of(nnx.state(model, nnx.Param)))
+    return new
+
+
+def replacement(path, layer, make):
+    """The new layer, with the state of the old one."""
+    described = describe(path, layer)
+    new = norms.replacement(described, make, **norms.replicas_of(layer))
+    shape = shape_for(described.num_features, described.settings["axis"])
+    variables = norms.moved(described.name, variables_of(layer), new, shape)
+    mode = {"use_running_average": layer.use_running_average, "dtype": layer.dtype}
+    if not norms.is_native(new):
+        return Adapter(new, variables, **mode)
+    names = "axis", "momentum", "epsilon", "param_dtype", "use_bias", "use_scale"
+    names += "axis_name", "axis_index_groups", "use_fast_variance"
+    settings = {name: getattr(new, name) for name in names}
+    made = nnx.BatchNorm(described.num_features, **settings, **mode, rngs=nnx.Rngs(0))
+    write(made, variables)
+    return made
+
+
+def outputs(model, X, modes):
+    """{mode: {place: array}}: what an nnx module answers, each time from a clone."""
+    X, found = X if isinstance(X, tuple) else (X,), {}
+    for mode in modes:
+        training, clone = mode == "training", nnx.clone(model)
+        clone.train() if training else clone.eval()
+        Y = clone(*X, **rewiring.mode_of(clone, training))
+        found[mode] = {str(i): np.asarray(v) for i, v in enumerate(jax.tree.leaves(Y))}
+    return found

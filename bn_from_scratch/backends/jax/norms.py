@@ -1,0 +1,175 @@
+"""A batch norm of Flax in the spec's words: its settings, state and calls."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.linen.dtypes import canonicalize_dtype
+
+from bn_from_scratch import checks, spec
+from bn_from_scratch.backends.jax.builtin import NAMES, call
+from bn_from_scratch.backends.jax.layer import BatchNorm
+from bn_from_scratch.surgery.description import Description
+
+NORMS = (nn.BatchNorm, BatchNorm)
+STATE = ("gamma", "beta", "moving_mean", "moving_var", "moving_count")
+
+
+def is_native(layer):
+    return isinstance(layer, nn.BatchNorm)
+
+
+def describe(path, layer, shape, state):
+    """A layer that normalizes an X of this shape."""
+    if is_native(layer):
+        settings, num_dims = native_settings(layer), len(shape)
+    else:
+        names = "eps", "momentum", "axis", "center", "scale", "correction"
+        names += "statistics", "frozen"
+        settings, num_dims = {k: getattr(layer, k) for k in names}, layer.num_dims
+        settings["dtype"] = jnp.dtype(layer.dtype).name
+    sizes = spec.stats_shape(shape, settings["axis"])
+    trains = settings["frozen"] is None
+    has = {"gamma": settings["scale"], "beta": settings["center"]}
+    return Description(
+        path,
+        type(layer).__name__,
+        is_native(layer),
+        sizes[0] if len(sizes) == 1 else sizes,
+        num_dims,
+        settings,
+        {name: np.array(v) for name, v in state.items()},
+        {name: trains for name in has if has[name]},
+    )
+
+
+def native_settings(layer):
+    """What Flax's layer, linen or nnx, says of itself."""
+    return {
+        "eps": layer.epsilon,
+        "momentum": 1 - layer.momentum,
+        "dtype": jnp.dtype(layer.param_dtype).name,
+        "axis": layer.axis,
+        "center": layer.use_bias,
+        "scale": layer.use_scale,
+        "correction": 0,
+        "statistics": "moving",
+        "frozen": None,
+    }
+
+
+def replacement(description, make, **others):
+    """The new layer, given these arguments beside the settings."""
+    settings = description.settings | others
+    if settings["frozen"] is None:
+        del settings["frozen"]  # FrozenBatchNorm does not take it
+    settings["parent"] = None  # no part of the module that is running
+    return dataclasses.replace(description, settings=settings).make(make)
+
+
+def replicas_of(layer):
+    """Where the replicas lie that a layer takes its statistics of, if it does."""
+    shared = {k: getattr(layer, k, None) for k in ("axis_name", "axis_index_groups")}
+    return {name: v for name, v in shared.items() if v is not None}
+
+
+def initializers_of(layer):
+    """Where the state of a linen layer begins; ours only where that was chosen."""
+    if is_native(layer):
+        gamma, beta = layer.scale_init, layer.bias_init
+        return {"gamma_initializer": gamma, "beta_initializer": beta}
+    names = [f"{name}_initializer" for name in NAMES]
+    return {k: v for k in names if (v := getattr(layer, k)) != getattr(BatchNorm, k)}
+
+
+# --- State ---------------------------------------------------------------------------
+
+
+def variables_of(variables, path):
+    """{"params": {...}, "batch_stats": {...}} of the layer at a path, in its words."""
+    found = {kind: variables.get(kind, {}) for kind in ("params", "batch_stats")}
+    for name in path:
+        found = {kind: tree.get(name, {}) for kind, tree in found.items()}
+    return {kind: nn.unbox(dict(tree)) for kind, tree in found.items()}
+
+
+def state_of(variables):
+    """The state of one layer under our names."""
+    theirs = {v: k for k, v in NAMES.items()}
+    values = [item for tree in variables.values() for item in tree.items()]
+    return {theirs.get(name, name): v for name, v in values}
+
+
+def moved(path, variables, new, shape):
+    """The variables of the new layer, for X of this shape, with the old one's state."""
+    X = jnp.zeros(shape)
+    fresh = new.init(jax.random.key(0), X, method=partial(call, training=False))
+    state, words = state_of(variables), NAMES if is_native(new) else {}
+    result = {kind: dict(tree) for kind, tree in fresh.items()}
+    for name, value in state.items():
+        own = words.get(name, name)
+        kind = next((kind for kind, tree in fresh.items() if own in tree), None)
+        if kind is not None:
+            result[kind][own] = value
+        elif name in STATE:
+            raise ValueError(
+                f"{path} cannot be replaced: the new layer must keep its {name}; "
+                f"{type(new).__name__} has {', '.join(sorted(state_of(fresh)))}"
+            )
+    return result
+
+
+# --- Calls ---------------------------------------------------------------------------
+
+
+def call_of(layer, args, kwargs):
+    """X, training and {"mask", "update"} of a call of ours or of Flax's layer."""
+
+    def native(x, use_running_average=None, *, mask=None):
+        words = "use_running_average", layer.use_running_average, use_running_average
+        return x, not nn.merge_param(*words), {"mask": mask}
+
+    def ours(X, training, mask=None, update=True):
+        return X, training, {"mask": mask, "update": update}
+
+    return (native if is_native(layer) else ours)(*args, **kwargs)
+
+
+def answer_as(new, layer, args, kwargs):
+    """Call the new layer as the old one is called; the dtype is that of its answer."""
+    X, training, options = call_of(layer, args, kwargs)
+    options = {k: v for k, v in options.items() if v is not None}
+    if "mask" in options:
+        options["mask"] = mask_like(options["mask"], X.shape, layer.axis)
+    if is_native(new) and not options.pop("update", True):
+        raise ValueError("Flax's layer always moves its statistics; got update=False")
+    dtype = output_dtype(layer, X)
+    Y = call(new, cast(X, jnp.promote_types(X.dtype, dtype)), training, **options)
+    return cast(Y, dtype)
+
+
+def cast(X, dtype):
+    """X itself where it has the dtype: folding knows arrays by their identity."""
+    return X if X.dtype == dtype else X.astype(dtype)
+
+
+def mask_like(mask, shape, axis):
+    """A mask as both layers take it: X's shape, but 1 on the channel axis."""
+    kept = spec.kept_axes(len(shape), axis)
+    full = tuple(1 if a in kept else size for a, size in enumerate(shape))
+    if mask.ndim < len(shape) and mask.ndim == len(shape) - len(kept):
+        mask = mask.reshape(checks.check_mask(mask.shape, shape, axis))
+    return jnp.broadcast_to(mask, full)
+
+
+def output_dtype(layer, X):
+    """Flax's layer promotes X with its parameters; ours keeps the dtype of X."""
+    if not is_native(layer):
+        return X.dtype
+    parameters = [jnp.zeros((), layer.param_dtype)] * (
+        layer.use_bias or layer.use_scale
+    )
+    return canonicalize_dtype(X, *parameters, dtype=layer.dtype)

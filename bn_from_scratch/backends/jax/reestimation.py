@@ -1,0 +1,114 @@
+"""Statistics taken anew: the moving averages become those of a whole data set."""
+
+import itertools
+from functools import partial
+
+import jax
+import numpy as np
+from flax import nnx
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from bn_from_scratch.backends.jax import nnx_surgery, norms, rewiring
+from bn_from_scratch.backends.jax.builtin import NAMES, call
+from bn_from_scratch.backends.jax.surgery import batch_norms
+from bn_from_scratch.surgery.reestimation import pooled
+
+
+def reestimate(model, batches, variables=None):
+    """Variables whose moving averages are the statistics of all values in `batches`; of
+    an nnx module, a new module.
+
+    batches: inputs of the module.  Each batch norm normalizes them by the batch, as in
+    training, and everything else predicts: a dropout drops nothing.  One that is frozen
+    stays as it is.  (Ioffe and Szegedy 2015, algorithm 2, with (16) for the variance.)
+    """
+    if isinstance(model, nnx.Module):
+        return reestimate_nnx(model, batches)
+    flat = flatten_dict(variables)
+    for path, values in pooled_statistics(model, batches, variables).items():
+        for name, v in values.items():
+            layer = "batch_stats", *path.split(".")
+            place = (*layer, name) if (*layer, name) in flat else (*layer, NAMES[name])
+            flat[place] = v.astype(flat[place].dtype)
+    return unflatten_dict(flat)
+
+
+def pooled_statistics(model, batches, variables):
+    """{path: {"moving_mean", "moving_var"}}: what `reestimate` writes."""
+    first, batches = itertools.tee(batches)
+    described = batch_norms(model, next(first), variables)
+    traced = jax.jit(partial(traced_inputs, model))
+    inputs = (jax.tree.map(np.asarray, traced(X, variables)) for X in batches)
+    return pooled(inputs, described)
+
+
+def inputs_of_norms(model, X, variables=None):
+    """{path: [what each batch norm is given]} while all of them take the batch's."""
+    if isinstance(model, nnx.Module):
+        return inputs_of_nnx(model, X)
+    return jax.tree.map(np.asarray, traced_inputs(model, X, variables))
+
+
+def traced_inputs(model, X, variables):
+    """`inputs_of_norms` of a linen module, as arrays of JAX, so that it compiles."""
+    found = {}
+
+    def answer(layer, args, kwargs):
+        if not isinstance(layer, norms.NORMS):
+            return None
+        X, _, options = norms.call_of(layer, args, kwargs)
+        options = {k: v for k, v in options.items() if v is not None}
+        if getattr(layer, "frozen", None) == "all":
+            return None
+        found.setdefault(".".join(layer.path), []).append(X)
+        mode = {"use_running_average": None} if norms.is_native(layer) else {}
+        again = layer.clone(parent=layer.scope, **mode)
+        return call(again, X, training=True, **options)
+
+    inputs, mode = X if isinstance(X, tuple) else (X,), rewiring.mode_of(model, False)
+    rewiring.rewired(model, answer).apply(variables, *inputs, mutable=True, **mode)
+    return found
+
+
+# --- nnx -----------------------------------------------------------------------------
+
+
+class Recorder(nnx.Module):
+    """A batch norm that takes the batch's statistics, with its inputs in a list."""
+
+    def __init__(self, layer, inputs):
+        self.layer, self.record = layer, inputs.append
+
+    def __call__(self, x, use_running_average=None, **options):
+        self.record(np.asarray(x))
+        return self.layer(x, use_running_average=False, **options)
+
+
+def reestimate_nnx(model, batches):
+    """`reestimate` of an nnx module, which has its statistics in it."""
+    described = batch_norms(model)
+    inputs = (inputs_of_norms(model, X) for X in batches)
+    found, model = pooled(inputs, described), nnx.clone(model)
+    for path, layer in nnx.iter_graph(model):
+        path = nnx_surgery.dotted(path)
+        names = NAMES if isinstance(layer, nnx.BatchNorm) else {}
+        for name, v in found.get(path, {}).items():
+            kept = getattr(layer, names.get(name, name))
+            kept[...] = v.astype(kept.dtype)
+    return model
+
+
+def inputs_of_nnx(model, X):
+    """`inputs_of_norms` of an nnx module."""
+    found, described = {}, batch_norms(model)
+
+    def recorded(path, node):
+        path = nnx_surgery.dotted(path)
+        if path not in described or described[path].settings["frozen"] == "all":
+            return node
+        return Recorder(node, found.setdefault(path, []))
+
+    model = nnx.recursive_map(recorded, nnx.clone(model))
+    model.eval()
+    model(X)
+    return found

@@ -1,0 +1,118 @@
+"""Fold each batch norm of a Gluon model into the linear layer before it."""
+
+import numpy
+from mxnet import gluon, np
+from mxnet.gluon.contrib.nn import Identity
+
+from bn_from_scratch.backends.mxnet import copying
+from bn_from_scratch.backends.mxnet.parameters import Fill
+from bn_from_scratch.backends.mxnet.surgery import (
+    Native,
+    check_any,
+    describe,
+    put,
+    state_of,
+)
+from bn_from_scratch.backends.mxnet.tracing import plan_of, refusal
+from bn_from_scratch.backends.mxnet.variants import (
+    MeanOnlyBatchNorm,
+    VarOnlyBatchNorm,
+)
+from bn_from_scratch.surgery import folding, proof
+
+
+def fold_batch_norm(model, X):
+    """A new model for prediction, in which each batch norm is part of the layer before.
+
+    What stood for the batch norm is an Identity.  A weight that is shared is folded in
+    this layer alone.  The output on the input X is proven to stay (in float64); a batch
+    norm that cannot be folded raises ValueError with the reason.
+    """
+    check_any(model)
+    model = copying.copied(model)
+    copying.run(model, X)  # layers without sizes take theirs
+    plan = plan_of(model, X)
+    prove(model, X, plan)
+    return folded(model, plan)
+
+
+def prove(model, X, plan):
+    """Raise ValueError unless folding keeps the output; name the layer at fault."""
+    before = copying.outputs(model, X, ["prediction"])
+
+    def attempt(plan):
+        after = folded(copying.exact(model, X), plan)
+        proof.prove(before, copying.outputs(after, X, ["prediction"]))
+
+    try:
+        attempt(plan)
+    except ValueError:
+        for path, name in plan.items():
+            try:
+                attempt({path: name})
+            except ValueError as error:
+                raise refusal(path, error) from error
+        raise
+
+
+def folded(model, plan):
+    """A copy in which {path of a batch norm: path of its linear layer} are one."""
+    layers = copying.layers_of(model)
+    identities = {id(layers[path]): Identity() for path in plan}
+    copy = copying.copied(model, copying.new_memo(model) | identities)
+    linears = copying.layers_of(copy)
+    for path, name in plan.items():
+        write(linears[name], operands(layers[path]))
+    return copy
+
+
+def write(linear, operands):
+    """Give a linear layer the weights that do the batch norm's work too."""
+    conv = getattr(linear, "_kwargs", {})
+    transposed = getattr(linear, "_op_name", "").lower() == "deconvolution"
+    groups = conv["num_group"] if transposed else None
+    weight, bias = linear.weight, linear.bias
+    rows = by_output(float64(weight.list_data()[0]), groups)
+    bias = None if bias is None else float64(bias.list_data()[0])
+    rows, bias = folding.fold(rows, bias, *operands)
+    for name, v in (("weight", by_output(rows, groups)), ("bias", bias)):
+        new_name = f"{linear.prefix}folded_{name}"  # the old may be shared
+        kind = {"shape": v.shape, "dtype": weight.dtype, "grad_req": weight.grad_req}
+        p = gluon.Parameter(new_name, init=Fill(0), **kind)
+        p.initialize(ctx=weight.list_ctx())
+        p.set_data(np.array(v, dtype=weight.dtype))
+        put(linear, name, p)
+    if conv:
+        conv["no_bias"] = False
+
+
+def float64(v):
+    return v.asnumpy().astype(numpy.float64)
+
+
+def by_output(weight, groups):
+    """A transposed convolution's [in, out / groups, *] <-> [out, in / groups, *]."""
+    if groups is None:
+        return weight
+    first, second, *kernel = weight.shape
+    parts = weight.reshape(groups, first // groups, second, *kernel).swapaxes(1, 2)
+    return parts.reshape(groups * second, first // groups, *kernel)
+
+
+def operands(norm):
+    """mean, var, gamma, beta [C] and eps of a layer's prediction, as NumPy."""
+    state = {name: p.list_data()[0] for name, p in state_of(norm).items()}
+    mean, var = state["moving_mean"], state["moving_var"]
+    eps = describe("", norm).settings["eps"]
+    if isinstance(norm, Native):
+        one, zero = np.ones_like(var), np.zeros_like(mean)
+        four = mean, var, state.get("gamma", one), state.get("beta", zero)
+    else:
+        with mean.ctx:
+            four = norm.operands(mean, var, training=False)
+    mean, var, gamma, beta = map(float64, four)
+    if isinstance(norm, MeanOnlyBatchNorm):
+        var, eps = var * 0 + 1, 0
+    if isinstance(norm, VarOnlyBatchNorm):
+        mean = mean * 0
+    return mean, var, gamma, beta, eps

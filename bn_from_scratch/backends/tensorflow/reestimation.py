@@ -1,0 +1,51 @@
+"""Statistics taken anew: the moving averages become those of a whole data set."""
+
+import keras
+
+from bn_from_scratch.backends.tensorflow import copying
+from bn_from_scratch.backends.tensorflow.surgery import batch_norms, norms_of, state_of
+from bn_from_scratch.surgery.reestimation import pooled
+
+
+def reestimate(model, batches):
+    """A new model whose moving averages are the statistics of all values in `batches`.
+
+    batches: inputs of the model.  Each batch norm normalizes them by the batch, as in
+    training, and everything else predicts: a dropout drops nothing.  One that is frozen
+    or not trainable stays as it is.
+    (Ioffe and Szegedy 2015, algorithm 2, with (16) for the variance.)
+    """
+    found = pooled_statistics(model, batches)
+    model = copying.rebuilt(model)
+    for path, values in found.items():
+        state = state_of(norms_of(model)[path])
+        for name, v in values.items():
+            state[name].assign(v)
+    return model
+
+
+def pooled_statistics(model, batches):
+    """{path: {"moving_mean", "moving_var"}}: what `reestimate` writes."""
+    inputs = (inputs_of_norms(model, X) for X in batches)
+    return pooled(inputs, batch_norms(model))
+
+
+def inputs_of_norms(model, X):
+    """{path: [what each batch norm is given]} while all of them take the batch's."""
+    model, found = copying.rebuilt(model), {}
+    for path, layer in norms_of(model).items():
+        if layer.trainable and getattr(layer, "frozen", None) != "all":
+            found[path] = []
+            layer.call = recorded(layer.call, found[path])
+    model(keras.tree.map_structure(keras.ops.convert_to_tensor, X), training=False)
+    return found
+
+
+def recorded(call, inputs):
+    """The call of one layer as in training, with its inputs added to a list."""
+
+    def trained(X, *args, **kwargs):
+        inputs.append(keras.ops.convert_to_numpy(X))
+        return call(X, *args, **kwargs | {"training": True})
+
+    return trained

@@ -1,0 +1,51 @@
+"""Statistics taken anew: the moving averages become those of a whole data set."""
+
+import torch
+
+from bn_from_scratch.backends.torch import copying
+from bn_from_scratch.backends.torch.surgery import (
+    batch_norms,
+    norms_of,
+    numpy,
+    state_of,
+)
+from bn_from_scratch.surgery.reestimation import pooled
+
+
+def reestimate(model, batches):
+    """A new model whose moving averages are the statistics of all values in `batches`.
+
+    batches: inputs of the model.  Each batch norm normalizes them by the batch, as in
+    training, and everything else predicts: a dropout drops nothing.  One that is frozen
+    stays as it is.  (Ioffe and Szegedy 2015, algorithm 2, with (16) for the variance.)
+    """
+    found = pooled_statistics(model, batches)
+    model = copying.copied(model)
+    with torch.no_grad():
+        for path, values in found.items():
+            state = state_of(norms_of(model)[path])
+            for name, v in values.items():
+                state[name].copy_(torch.as_tensor(v))
+    return model
+
+
+def pooled_statistics(model, batches):
+    """{path: {"moving_mean", "moving_var"}}: what `reestimate` writes."""
+    inputs = (inputs_of_norms(model, X) for X in batches)
+    return pooled(inputs, batch_norms(model))
+
+
+def inputs_of_norms(model, X):
+    """{path: [what each batch norm is given]} while all of them take the batch's."""
+    model, found = copying.copied(model).eval(), {}
+    for path, layer in norms_of(model).items():
+        if getattr(layer, "frozen", None) != "all":
+            layer.train()
+
+            def record(layer, inputs, path=path):
+                found.setdefault(path, []).append(numpy(inputs[0]))
+
+            layer.register_forward_pre_hook(record)
+    with torch.no_grad():
+        model(copying.as_input(X, model))
+    return found

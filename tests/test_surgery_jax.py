@@ -1,0 +1,691 @@
+"""Model surgery in Flax: what a model answers stays, and so does its state."""
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import load_or_skip
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+bn = load_or_skip("jax")
+
+from flax import linen as nn  # noqa: E402
+from flax import nnx  # noqa: E402
+from resnet_flax import ResNet18  # noqa: E402
+
+from bn_from_scratch.surgery import proof  # noqa: E402
+
+rng = np.random.default_rng(0)
+images = jnp.asarray(rng.normal(3, 2, (4, 12, 10, 3)))
+columns = jnp.asarray(rng.normal(3, 2, (8, 5)))
+KEY = jax.random.key(0)
+norm = partial(bn.builtin, None, None, dtype="float64")
+
+
+def randomized(variables):
+    """Variables as training leaves them: no gamma is 1, no moving mean 0."""
+
+    def value(path, v):
+        positive = path[-1].key in ("scale", "var", "gamma", "moving_var")
+        made = rng.uniform(0.5, 2, v.shape) if positive else rng.normal(0, 0.5, v.shape)
+        return jnp.asarray(made, v.dtype)
+
+    return jax.tree_util.tree_map_with_path(value, variables)
+
+
+def initialized(model, X, **mode):
+    return randomized(model.init(KEY, X, **mode))
+
+
+def equal(tree, other):
+    assert jax.tree.structure(tree) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, tree, other)
+
+
+def predicted(model, variables, X):
+    return model.apply(variables, X, train=False)
+
+
+class Net(nn.Module):
+    """A linear layer, a batch norm and another layer."""
+
+    linear: nn.Module
+    norm: nn.Module
+
+    @nn.compact
+    def __call__(self, X, train):
+        return nn.Dense(2, param_dtype="float64")(
+            jnp.tanh(self.bn(self.linear(X), train))
+        )
+
+    def bn(self, X, train):
+        if isinstance(self.norm, nn.BatchNorm):
+            return self.norm(X, use_running_average=not train)
+        return self.norm(X, train)
+
+
+def net(made=None, linear=None):
+    linear = nn.Dense(6, param_dtype="float64") if linear is None else linear
+    return Net(linear, norm() if made is None else made)
+
+
+# --- Which there are ----------------------------------------------------------------
+
+
+def test_a_batch_norm_in_the_words_of_the_spec():
+    model = net(norm(eps=0.3, momentum=0.2, center=False))
+    variables = initialized(model, columns, train=False)
+    [(path, found)] = bn.batch_norms(model, columns, variables).items()
+    assert path == found.name == "norm"
+    assert (found.kind, found.native) == ("BatchNorm", True)
+    assert (found.num_features, found.num_dims) == (6, 2)
+    assert found.settings == {
+        "eps": 0.3,
+        "momentum": pytest.approx(0.2),
+        "dtype": "float64",
+        "axis": -1,
+        "center": False,
+        "scale": True,
+        "correction": 0,
+        "statistics": "moving",
+        "frozen": None,
+    }
+    assert found.trainable == {"gamma": True}
+    assert set(found.state) == {"gamma", "moving_mean", "moving_var"}
+    np.testing.assert_array_equal(
+        found.state["gamma"], variables["params"]["norm"]["scale"]
+    )
+
+
+def test_ours_is_described_by_its_own_settings():
+    layer = bn.GhostBatchNorm(
+        dtype="float64", momentum=None, correction=1, frozen="affine", ghost_size=2
+    )
+    [found] = bn.batch_norms(net(layer), columns).values()
+    assert (found.kind, found.native, found.num_dims) == ("GhostBatchNorm", False, None)
+    own = {"momentum": None, "correction": 1, "frozen": "affine"}
+    assert found.settings.items() >= own.items()
+    assert found.trainable == {"gamma": False, "beta": False}
+    assert found.state == {}  # without variables
+
+
+def test_a_resnet_has_twenty():
+    found = bn.batch_norms(ResNet18(4, "float64"), images)
+    assert len(found) == 20
+    assert list(found)[:2] == ["bn1", "layer1_0.BatchNorm_0"]
+    assert "layer2_0.shortcut_norm" in found
+
+
+# --- Replace ------------------------------------------------------------------------
+
+
+def test_lenet_there_and_back():
+    X = jnp.asarray(rng.normal(size=(4, 28, 28, 1)))
+    model = bn.BNLeNet(bn.builtin, dtype="float64")
+    variables = initialized(model, X, training=False)
+    kept = jax.tree.map(np.array, variables)
+    ours, written = bn.replace_batch_norm(model, bn.BatchNorm, X, variables=variables)
+    assert all(not d.native for d in bn.batch_norms(ours, X, written).values())
+    assert set(written["params"]["bn1"]) == {"gamma", "beta"}
+    back, again = bn.replace_batch_norm(ours, bn.builtin, X, variables=written)
+    equal(again, variables)
+    equal(variables, kept)
+    before = model.apply(variables, X, training=False)
+    np.testing.assert_array_equal(back.apply(again, X, training=False), before)
+
+
+def test_resnet_18_there_and_back():
+    model = ResNet18(4, "float64")
+    variables = initialized(model, images)
+    ours, written = bn.replace_batch_norm(
+        model, bn.BatchNorm, images, variables=variables
+    )
+    found = bn.batch_norms(ours, images, written)
+    assert len(found) == 20 and not any(d.native for d in found.values())
+    for path, before in bn.batch_norms(model, images, variables).items():
+        equal(found[path].state, before.state)
+        assert found[path].settings == before.settings
+    _, again = bn.replace_batch_norm(ours, bn.builtin, images, variables=written)
+    equal(again, variables)
+
+
+def test_training_moves_the_statistics_as_before():
+    model = ResNet18(4, "float64")
+    variables = initialized(model, images)
+    ours, written = bn.replace_batch_norm(
+        model, bn.BatchNorm, images, variables=variables
+    )
+    _, moved = model.apply(variables, images, mutable=["batch_stats"])
+    _, ours_moved = ours.apply(written, images, mutable=["batch_stats"])
+    before = bn.batch_norms(model, images, variables | moved)
+    after = bn.batch_norms(ours, images, written | ours_moved)
+    for path in before:
+        for name, value in before[path].state.items():
+            np.testing.assert_allclose(after[path].state[name], value, rtol=1e-10)
+
+
+def test_float32_is_proven_as_far_as_its_sums_allow():
+    X = jnp.asarray(rng.normal(size=(4, 28, 28, 1)), "float32")
+    model = bn.BNLeNet(bn.builtin)
+    variables = initialized(model, X, training=False)
+    _, written = bn.replace_batch_norm(model, bn.BatchNorm, X, variables=variables)
+    assert {v.dtype.name for v in jax.tree.leaves(written)} == {"float32"}
+
+
+def test_a_module_without_variables():
+    """`init` starts as the old module does: with its initializers, under our names."""
+    ours, none = bn.replace_batch_norm(ResNet18(4, "float64"), bn.BatchNorm, images)
+    assert none is None
+    made = ours.init(KEY, images)
+    own = made["params"]["layer1_0"]
+    np.testing.assert_array_equal(own["BatchNorm_1"]["gamma"], np.zeros(4))
+    np.testing.assert_array_equal(own["BatchNorm_0"]["gamma"], np.ones(4))
+    theirs = ResNet18(4, "float64").init(KEY, images)
+    equal(own["Conv_1"], theirs["params"]["layer1_0"]["Conv_1"])
+    without_proof, _ = bn.replace_batch_norm(ResNet18(4, "float64"), bn.BatchNorm)
+    equal(without_proof.init(KEY, images), made)
+
+
+def test_it_trains_under_jit_and_grad():
+    model = net()
+    variables = initialized(model, columns, train=False)
+    ours, written = bn.replace_batch_norm(
+        model, bn.BatchNorm, columns, variables=variables
+    )
+    dY = jnp.asarray(rng.normal(size=(8, 2)))
+
+    def gradient(model, variables):
+        def loss(params):
+            Y, moved = model.apply(
+                variables | {"params": params}, columns, True, mutable=["batch_stats"]
+            )
+            return (Y * dY).sum(), moved
+
+        return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+
+    (theirs, moved), (got, got_moved) = (
+        gradient(model, variables),
+        gradient(ours, written),
+    )
+    np.testing.assert_allclose(
+        got["linear"]["kernel"], theirs["linear"]["kernel"], atol=1e-12
+    )
+    np.testing.assert_allclose(
+        got["norm"]["gamma"], theirs["norm"]["scale"], atol=1e-12
+    )
+    theirs, ours = moved["batch_stats"]["norm"], got_moved["batch_stats"]["norm"]
+    np.testing.assert_allclose(ours["moving_var"], theirs["var"], rtol=1e-12)
+
+
+def test_it_trains_in_the_trainer(garments):
+    model = bn.BNLeNet(bn.builtin, dtype="float64")
+    ours, _ = bn.replace_batch_norm(model, bn.BatchNorm)
+    data = garments.take(train=64, test=32)
+    losses = [
+        bn.Trainer(max_epochs=1, batch_size=32).fit(m, data) for m in (model, ours)
+    ]
+    assert losses[0].loss == pytest.approx(losses[1].loss, rel=1e-10)
+
+
+def test_a_variant_predicts_alike():
+    model, ghost = net(), partial(bn.GhostBatchNorm, ghost_size=2)
+    variables = initialized(model, columns, train=False)
+    make = partial(bn.replace_batch_norm, model, ghost, columns, variables=variables)
+    ours, written = make(modes=["prediction"])
+    [found] = bn.batch_norms(ours, columns, written).values()
+    assert found.kind == "GhostBatchNorm"
+    with pytest.raises(ValueError, match="the model's output in training would change"):
+        make()
+
+
+def test_what_a_variant_counts_beside_is_made():
+    model = net()
+    variables = initialized(model, columns, train=False)
+    options = {"modes": ["prediction"], "variables": variables}
+    ours, written = bn.replace_batch_norm(model, bn.BatchRenorm, columns, **options)
+    assert written["batch_stats"]["norm"]["num_updates"] == 0
+    options["variables"] = written
+    _, again = bn.replace_batch_norm(ours, bn.builtin, columns, **options)
+    equal(again, variables)
+
+
+def test_a_frozen_batch_norm():
+    model = net()
+    variables = initialized(model, columns, train=False)
+    options = {"modes": ["prediction"], "variables": variables}
+    ours, written = bn.replace_batch_norm(model, bn.FrozenBatchNorm, columns, **options)
+    before = predicted(ours, written, columns)
+    np.testing.assert_array_equal(ours.apply(written, columns, True), before)
+
+
+class Pooled(nn.Module):
+    """A batch norm that takes its statistics over the replicas."""
+
+    @nn.compact
+    def __call__(self, X, train):
+        return norm(axis_name="replicas")(X, use_running_average=not train)
+
+
+def test_replicas_are_kept():
+    variables = initialized(Pooled(), columns, train=False)
+    options = {"variables": variables, "modes": ["prediction"]}
+    ours, written = bn.replace_batch_norm(
+        Pooled(), bn.SyncBatchNorm, columns, **options
+    )
+
+    def run(model, variables):
+        step = partial(model.apply, variables, train=True, mutable=["batch_stats"])
+        return jax.vmap(step, axis_name="replicas")(columns.reshape(2, 4, 5))[0]
+
+    np.testing.assert_allclose(run(ours, written), run(Pooled(), variables), rtol=1e-10)
+    with pytest.raises(TypeError, match=r"BatchNorm_0 cannot be replaced: .*axis_name"):
+        bn.replace_batch_norm(Pooled(), bn.BatchNorm, columns, **options)
+
+
+class Masked(nn.Module):
+    @nn.compact
+    def __call__(self, X, mask, train):
+        return norm(name="bn")(X, use_running_average=not train, mask=mask)
+
+
+def test_the_mask_of_a_call():
+    X = jnp.asarray(rng.normal(size=(4, 3, 5)))
+    mask = jnp.asarray(rng.random((4, 1, 1)) < 0.6).at[0].set(True)
+    variables = initialized(Masked(), X, mask=mask, train=False)
+    options = {"X": (X, mask), "variables": variables}
+    ours, written = bn.replace_batch_norm(Masked(), bn.BatchNorm, **options)
+    bn.replace_batch_norm(ours, bn.builtin, (X, mask), variables=written)
+
+
+class Shared(nn.Module):
+    """One batch norm for two inputs."""
+
+    @nn.compact
+    def __call__(self, X, train):
+        bn1 = norm(name="bn1", use_running_average=not train)
+        return bn1(X) + bn1(jnp.sin(3 * X))
+
+
+def test_a_shared_batch_norm_stays_shared():
+    variables = initialized(Shared(), columns, train=False)
+    made = bn.replace_batch_norm(Shared(), bn.BatchNorm, columns, variables=variables)
+    assert list(made[1]["params"]) == ["bn1"]
+    assert list(bn.batch_norms(*made[:1], columns)) == ["bn1"]
+
+
+def test_the_dtype_of_the_answer():
+    """Flax's layer answers in float32 where its parameters are; ours as X is."""
+    X = columns.astype("bfloat16")
+    layer = bn.builtin(5, 2, dtype="float32", name="bn")
+    model = nn.Sequential([layer.clone(use_running_average=True)])
+    variables = initialized(model, X)
+    ours, written = bn.replace_batch_norm(model, bn.BatchNorm, X, variables=variables)
+    assert ours.apply(written, X).dtype == model.apply(variables, X).dtype == "float32"
+
+
+def test_another_axis():
+    layer = norm(axis=1, use_running_average=True)
+    model = nn.Sequential([layer])
+    variables = initialized(model, images)
+    ours, written = bn.replace_batch_norm(
+        model, bn.BatchNorm, images, variables=variables
+    )
+    bn.replace_batch_norm(ours, bn.builtin, images, variables=written)
+    several = nn.Sequential([norm(axis=(1, -1), use_running_average=True)])
+    variables = initialized(several, images)
+    bn.replace_batch_norm(several, bn.BatchNorm, images, variables=variables)
+
+
+# --- What is refused ----------------------------------------------------------------
+
+
+def test_another_eps_is_refused():
+    model = net()
+    variables = initialized(model, columns, train=False)
+    make = lambda C, D, **kwargs: bn.BatchNorm(C, D, **(kwargs | {"eps": 1e-2}))  # noqa: E731
+    with pytest.raises(
+        ValueError, match="the model's output in prediction would change"
+    ):
+        bn.replace_batch_norm(model, make, columns, variables=variables)
+
+
+def test_a_lost_gamma_is_refused():
+    model = net()
+    variables = initialized(model, columns, train=False)
+    make = lambda C, D, **kwargs: bn.BatchNorm(C, D, **(kwargs | {"scale": False}))  # noqa: E731
+    message = (
+        "norm cannot be replaced: the new layer must keep its gamma; "
+        "BatchNorm has beta, moving_mean, moving_var"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        bn.replace_batch_norm(model, make, columns, variables=variables)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"momentum": None}, "Flax's layer needs a momentum; got None"),
+        (
+            {"statistics": "batch"},
+            "Flax's layer predicts by moving statistics; got statistics='batch'",
+        ),
+        ({"frozen": "affine"}, "Flax's layer cannot be frozen; got frozen='affine'"),
+    ],
+)
+def test_what_the_builtin_cannot_say(setting, message):
+    model = net(bn.BatchNorm(dtype="float64", **setting))
+    with pytest.raises(ValueError, match=f"^norm cannot be replaced: {message}$"):
+        bn.replace_batch_norm(model, bn.builtin, columns)
+
+
+class Plain(nn.Module):
+    @nn.compact
+    def __call__(self, X):
+        return nn.Dense(2)(X)
+
+
+NONE = "^the model must have a batch norm; it has none"
+
+
+def test_a_model_without_any():
+    variables = Plain().init(KEY, columns)
+    assert bn.batch_norms(Plain(), columns) == {}
+    with pytest.raises(ValueError, match=NONE):
+        bn.replace_batch_norm(Plain(), bn.BatchNorm, columns)
+    with pytest.raises(ValueError, match=NONE):
+        bn.fold_batch_norm(Plain(), columns, variables)
+    unproven, _ = bn.replace_batch_norm(Plain(), bn.BatchNorm)
+    with pytest.raises(ValueError, match=NONE):
+        unproven.init(KEY, columns)
+
+
+def test_a_trace_needs_an_input():
+    message = "a linen module must be traced to find its layers; X is None"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        bn.batch_norms(net())
+    message = "variables are found by tracing the module; X is None"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        bn.replace_batch_norm(net(), bn.BatchNorm, variables={})
+
+
+# --- Fold ---------------------------------------------------------------------------
+
+float64 = {"param_dtype": "float64"}
+LINEAR = {
+    "dense": lambda: nn.Dense(6, **float64),
+    "no bias": lambda: nn.Dense(6, use_bias=False, **float64),
+    "conv": lambda: nn.Conv(6, (3, 3), **float64),
+    "groups": lambda: nn.Conv(6, (3, 3), feature_group_count=3, **float64),
+    "conv, no bias": lambda: nn.Conv(6, (3, 3), use_bias=False, **float64),
+    "transposed": lambda: nn.ConvTranspose(6, (3, 3), (2, 2), **float64),
+    "kernel transposed": lambda: nn.ConvTranspose(
+        6, (3, 3), transpose_kernel=True, **float64
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+@pytest.mark.parametrize("ours", [False, True])
+def test_each_linear_layer_takes_one_in(kind, ours):
+    made = bn.BatchNorm(dtype="float64", eps=0.3) if ours else norm(eps=0.3)
+    model = net(made, LINEAR[kind]())
+    variables = initialized(model, images, train=False)
+    folded, written = bn.fold_batch_norm(model, images, variables)
+    assert set(written) == {"params"} and "norm" not in written["params"]
+    assert written["params"]["linear"]["bias"].shape == (6,)
+    before, after = (
+        predicted(m, v, images) for m, v in [(model, variables), (folded, written)]
+    )
+    assert proof.difference(before, after) < 1e-13
+    assert "norm" in variables["params"]
+
+
+VARIANTS = {
+    "mean only": bn.MeanOnlyBatchNorm,
+    "variance only": bn.VarOnlyBatchNorm,
+    "ghost": partial(bn.GhostBatchNorm, ghost_size=2),
+    "renorm": bn.BatchRenorm,
+    "frozen": bn.FrozenBatchNorm,
+    "no gamma, no beta": partial(bn.BatchNorm, center=False, scale=False),
+    "transformed": partial(
+        bn.TransformedBatchNorm, transform=lambda *four: tuple(v.round(1) for v in four)
+    ),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_our_variants_fold(variant):
+    model = net(VARIANTS[variant](dtype="float64", eps=0.3))
+    variables = initialized(model, columns, train=False)
+    folded, written = bn.fold_batch_norm(model, columns, variables)
+    before, after = (
+        predicted(model, variables, columns),
+        predicted(folded, written, columns),
+    )
+    assert proof.difference(before, after) < 1e-13
+
+
+def test_resnet_18_folds():
+    model = ResNet18(4, "float64")
+    variables = initialized(model, images)
+    folded, written = bn.fold_batch_norm(model, images, variables)
+    before, after = (
+        predicted(model, variables, images),
+        predicted(folded, written, images),
+    )
+    assert proof.difference(before, after) < 1e-13
+    assert len(jax.tree.leaves(written)) == 20 * 2 + 2
+
+
+def test_fold_after_replace():
+    model = ResNet18(4, "float64")
+    variables = initialized(model, images)
+    ours, written = bn.replace_batch_norm(
+        model, bn.BatchNorm, images, variables=variables
+    )
+    _, written = bn.fold_batch_norm(ours, images, written)
+    _, theirs = bn.fold_batch_norm(model, images, variables)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12), written, theirs)
+
+
+class Wrong(nn.Module):
+    """Whatever a batch norm may not be folded for."""
+
+    kind: str
+
+    @nn.compact
+    def __call__(self, X, train):
+        kind, average = self.kind, not train
+        dense = nn.Dense(5, name="dense", **float64)
+        Y = dense(X)
+        if kind == "activation":
+            Y = nn.relu(Y)
+        if kind == "layer norm":
+            return nn.LayerNorm(name="ln", **float64)(Y)
+        if kind == "linear twice":
+            Y = dense(Y)
+        if kind == "ours by batch":
+            made = bn.BatchNorm(dtype="float64", statistics="batch", name="bn1")
+            return made(Y, train)
+        if kind == "two norms":
+            X = norm(name="bn2")(Y, use_running_average=average)
+        bn1 = norm(name="bn1", axis=1 if kind == "axis" else -1)
+        Z = bn1(Y, use_running_average=average and kind != "batch")
+        if kind == "norm twice":
+            Z = bn1(Z, use_running_average=average)
+        return Z + Y if kind == "residual" else Z
+
+
+MOVING = "it must predict by moving statistics; "
+REFUSED = {
+    "activation": "bn1 cannot be folded: it must directly follow a convolution or "
+    "dense layer; what it reads comes from elsewhere",
+    "layer norm": f"ln cannot be folded: {MOVING}"
+    "a layer norm predicts by those of each example",
+    "linear twice": "bn1 cannot be folded: dense must be used once; it is used 2 times",
+    "norm twice": "bn1 cannot be folded: it must be used once; it is used 2 times",
+    "two norms": "bn2 cannot be folded: it alone must read dense; so does bn1",
+    "batch": f"bn1 cannot be folded: {MOVING}it predicts by those of the batch",
+    "ours by batch": f"bn1 cannot be folded: {MOVING}it predicts by those of the batch",
+    "axis": "bn1 cannot be folded: it must normalize the last axis of X, with "
+    "statistics [C]; its axis is 1 and its statistics have shape (4,)",
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_folded(kind):
+    X = jnp.asarray(rng.normal(size=(3, 4, 5)))
+    variables = initialized(Wrong(kind), X, train=False)
+    with pytest.raises(ValueError, match=f"^{re.escape(REFUSED[kind])}$"):
+        bn.fold_batch_norm(Wrong(kind), X, variables)
+
+
+def test_the_proof_finds_who_reads_in_secret():
+    variables = initialized(Wrong("residual"), columns, train=False)
+    message = (
+        r"^bn1 cannot be folded: it alone must read dense; the model's output in "
+        r"prediction would change by .* so nothing was changed$"
+    )
+    with pytest.raises(ValueError, match=message):
+        bn.fold_batch_norm(Wrong("residual"), columns, variables)
+
+
+# --- Properties ---------------------------------------------------------------------
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    st.floats(1e-6, 1),
+    st.floats(0.01, 1),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(list(LINEAR)),
+)
+def test_there_and_back_and_folded(eps, momentum, center, scale, kind):
+    made = norm(eps=eps, momentum=momentum, center=center, scale=scale)
+    model = net(made, LINEAR[kind]())
+    variables = initialized(model, images, train=False)
+    ours, written = bn.replace_batch_norm(
+        model, bn.BatchNorm, images, variables=variables
+    )
+    [found] = bn.batch_norms(ours, images, written).values()
+    assert found.settings["eps"] == eps
+    assert found.settings["momentum"] == pytest.approx(momentum, rel=1e-12)
+    back, again = bn.replace_batch_norm(ours, bn.builtin, images, variables=written)
+    equal(again, variables)
+    folded, written = bn.fold_batch_norm(back, images, again)
+    before, after = (
+        predicted(model, variables, images),
+        predicted(folded, written, images),
+    )
+    assert proof.difference(before, after) < 1e-12
+
+
+# --- nnx ----------------------------------------------------------------------------
+
+
+class Residual(nnx.Module):
+    """A small residual network; its layers are attributes and items of a list."""
+
+    def __init__(self, rngs):
+        conv = partial(nnx.Conv, kernel_size=(3, 3), param_dtype="float64", rngs=rngs)
+        made = partial(nnx.BatchNorm, param_dtype="float64", rngs=rngs)
+        self.conv, self.bn = conv(3, 6), made(6, momentum=0.8, epsilon=0.3)
+        self.convs = nnx.List([conv(6, 6), conv(6, 6)])
+        self.norms = nnx.Dict(first=made(6, use_bias=False), last=made(6))
+        self.again = self.bn
+        self.dropout = nnx.Dropout(0.3, rngs=rngs)
+
+    def __call__(self, X):
+        X = nnx.relu(self.bn(self.conv(X)))
+        Y = nnx.relu(self.norms["first"](self.convs[0](X)))
+        Y = self.norms["last"](self.convs[1](self.dropout(Y)))
+        return self.again(Y + X).mean((1, 2))
+
+
+def residual():
+    model = Residual(nnx.Rngs(0))
+    state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+
+    def value(path, v):
+        positive = path[-1] in ("scale", "var")
+        made = rng.uniform(0.5, 2, v.shape) if positive else rng.normal(0, 0.5, v.shape)
+        return v.replace(jnp.asarray(made))
+
+    nnx.update(model, nnx.map_state(value, state))
+    return model
+
+
+def test_nnx_there_and_back():
+    model = residual()
+    before = nnx.state(nnx.clone(model))
+    ours = bn.replace_batch_norm(model, bn.BatchNorm, images)
+    assert ours.bn is ours.again
+    found, theirs = bn.batch_norms(ours), bn.batch_norms(model)
+    assert list(found) == ["again", "norms.first", "norms.last"]
+    for path, described in theirs.items():
+        assert described.native and not found[path].native
+        assert found[path].settings == described.settings
+        equal(found[path].state, described.state)
+    back = bn.replace_batch_norm(ours, bn.builtin, images)
+    assert type(back.bn) is nnx.BatchNorm and back.bn.epsilon == 0.3
+    equal_state(back, before)
+    equal_state(model, before)
+
+
+def equal_state(model, state):
+    values = [jax.tree.leaves(s) for s in (nnx.state(model), state)]
+    for v, want in zip(*values, strict=True):
+        if not jnp.issubdtype(v.dtype, jax.dtypes.prng_key):
+            np.testing.assert_array_equal(v, want)
+
+
+def test_nnx_follows_the_mode():
+    model = residual()
+    ours = bn.replace_batch_norm(model, bn.BatchNorm)
+    for m in (model, ours):
+        m.eval()
+    before = model(images)
+    np.testing.assert_allclose(ours(images), before, rtol=1e-12)
+    np.testing.assert_allclose(ours(images), before, rtol=1e-12)  # nothing moved
+    for m in (model, ours):
+        m.train()
+    step = nnx.jit(lambda m, X: m(X))
+    np.testing.assert_allclose(step(ours, images), step(model, images), rtol=1e-10)
+    moved = bn.batch_norms(ours)
+    for path, described in bn.batch_norms(model).items():
+        for name, value in described.state.items():
+            np.testing.assert_allclose(moved[path].state[name], value, rtol=1e-10)
+
+
+def test_nnx_gradients():
+    model, dY = residual(), jnp.asarray(rng.normal(size=(4, 6)))
+    ours = bn.replace_batch_norm(model, bn.BatchNorm)
+    gradient = nnx.grad(lambda m: (m(images) * dY).sum())
+    theirs, got = gradient(model), gradient(ours)
+    np.testing.assert_allclose(
+        got["again"]["gamma"][...], theirs["again"]["scale"][...]
+    )
+    want = theirs["conv"]["kernel"][...]
+    np.testing.assert_allclose(got["conv"]["kernel"][...], want, rtol=1e-8, atol=1e-10)
+
+
+def test_nnx_refuses_another_eps_and_no_batch_norm():
+    make = lambda C, D, **kwargs: bn.BatchNorm(C, D, **(kwargs | {"eps": 1e-2}))  # noqa: E731
+    with pytest.raises(
+        ValueError, match="the model's output in prediction would change"
+    ):
+        bn.replace_batch_norm(residual(), make, images)
+    plain = nnx.Linear(5, 2, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=NONE):
+        bn.replace_batch_norm(plain, bn.BatchNorm)
+
+
+def test_an_nnx_module_does_not_fold():
+    message = "only a linen module can be folded; got Residual"
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        bn.fold_batch_norm(residual(), images, {})
