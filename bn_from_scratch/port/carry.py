@@ -1,0 +1,133 @@
+"""`port`: read, translate, write, read back, prove; only then does the file appear."""
+
+import os
+from dataclasses import replace
+
+from bn_from_scratch import backends
+from bn_from_scratch.port import files, network, proof, translate, words
+from bn_from_scratch.port.content import NEUTRAL
+from bn_from_scratch.port.report import Report
+
+
+def port(
+    source,
+    to,
+    out=None,
+    *,
+    from_=None,
+    eps=None,
+    momentum=None,
+    values=None,
+    absent=None,
+    overwrite=False,
+):
+    """Carry the batch norms of a file, or a whole LeNet, to another framework.
+
+    out: where to; its suffix chooses the format.  By default beside the source.
+    from_: the framework of a .safetensors whose names could be of several.
+    eps, momentum (the weight of the new batch): what the file itself does not say.
+    values: values per channel in training, or {layer: values}; translates the stored
+    variance between unbiased (PyTorch) and biased, and is best left out: only the
+    variance as it is gives the same predictions.
+    absent: "gamma" or "beta", of layers in a .weights.h5 that have one of them.
+
+    Errors: ValueError for a file that cannot be carried and for a difference above
+    tolerance, FileExistsError for a target that exists, ImportError for an absent
+    framework.  Then nothing is written.
+    """
+    out = files.target(source, to, out)
+    _refuse(out, overwrite)
+    backends.load(to)
+    found = network.settle(files.read(source, from_, absent))
+    found, notes = translate.complete(found, eps, momentum)
+    beside = out.with_name(f".{os.getpid()}.{out.name}")
+    try:
+        wanted = translate.translate(found, to, values)
+        files.write(beside, wanted)
+        written = _read_back(beside, wanted)
+        variances = translate.translated_variances(found, to, values)
+        rows = proof.prove_layers(found, written, variances)
+        if found.others:
+            rows += proof.prove_network(found, written, variances)
+        proof.check(rows, (found.framework, to))
+        _refuse(out, overwrite)  # it may have come meanwhile
+        os.replace(beside, out)
+    finally:
+        beside.unlink(missing_ok=True)
+    return Report(
+        source=str(source),
+        frameworks=(found.framework, to),
+        kind="LeNet" if found.others else f"batch norms: {len(found.norms)}",
+        rows=rows,
+        written=str(out),
+        notes=notes + _notes(found, wanted, out, values),
+        left=list(found.left),
+    )
+
+
+def _refuse(out, overwrite):
+    """Raise before the work begins, where its result could not be put."""
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {out.parent}")
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"{out} exists; it is overwritten only on request")
+
+
+def _read_back(path, wanted):
+    """What the file that was written holds; its layers in the order of `wanted`.
+
+    Where the format has no place for settings, the layers are made with those wanted.
+    """
+    found = network.settle(files.read(path, wanted.framework))
+    if found.norms.keys() != wanted.norms.keys() or (
+        found.others.keys() != wanted.others.keys()
+    ):
+        raise ValueError("what was written came back with other layers; it was removed")
+    norms = {}
+    for path, given in wanted.norms.items():
+        norm = found.norms[path]
+        said = {name: getattr(norm, name) for name in ("eps", "momentum")}
+        silent = {k: getattr(given, k) for k, value in said.items() if value is None}
+        norms[path] = replace(norm, **silent)
+    return replace(found, norms=norms)
+
+
+def _notes(found, wanted, out, values):
+    """What whoever loads the file must know."""
+    notes, to = [], wanted.framework
+    if found.framework not in backends.installed():
+        title = words.TITLES[found.framework]
+        notes.append(f"{title}: no framework here runs it; the spec stood in for it")
+    made = {}
+    for path, norm in wanted.norms.items():
+        text = words.settings(to, norm.eps, norm.momentum, norm.scratch)
+        made.setdefault(text, []).append(path or "the layer")
+    if files.suffix(out) != ".keras":  # which describes its layers
+        notes += [f"make {_some(paths)} with {text}" for text, paths in made.items()]
+    for name, value in NEUTRAL.items():
+        filled = [path for path, norm in wanted.norms.items() if name in norm.filled]
+        if filled:
+            notes.append(
+                f"{_some(filled)}: no {name} in the source; {words.TITLES[to]} must "
+                f"have one, so it is {value:g}: do not train it"
+            )
+    corrections = {
+        words.correction(content.framework, norm.scratch)
+        for content in (found, wanted)
+        for norm in content.norms.values()
+    }
+    if len(corrections) == 2 and values is None:
+        notes.append(
+            "the stored variance is carried as it is, so that predictions stay; "
+            "PyTorch's is n/(n-1) times that of the others (--values n translates it)"
+        )
+    counted = [path for path, norm in found.norms.items() if norm.batches]
+    if counted and to != "torch" and files.suffix(out) not in files.WITH_SETTINGS:
+        notes.append("num_batches_tracked has no place there and starts again at 0")
+    return notes
+
+
+def _some(paths):
+    """A few names, and how many more there are."""
+    more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
+    return ", ".join(paths[:4]) + more

@@ -1,0 +1,86 @@
+"""What a file holds, whatever its format and its framework."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+DTYPES = ("float32", "float64")
+OURS = ("gamma", "beta", "moving_mean", "moving_var")
+NEUTRAL = {"gamma": 1.0, "beta": 0.0}  # what a parameter that is not there amounts to
+EXCHANGE = "exchange"  # files in the project's own names, of no framework
+
+
+@dataclass(frozen=True)
+class Norm:
+    """One batch norm.  eps and momentum are in our words; None: the file is silent.
+
+    state: gamma, beta, moving_mean, moving_var [C], without those it does not have.
+    own: the same arrays under the names, or in the order, that the file has.
+    filled: what its framework's layer must have, put there as ones or zeros.
+    """
+
+    state: dict[str, np.ndarray]
+    own: dict[str, np.ndarray] = field(default_factory=dict)
+    scratch: bool = False  # our BatchNorm, not the framework's own layer
+    eps: float | None = None
+    momentum: float | None = None
+    filled: tuple[str, ...] = ()
+    batches: int | None = None  # PyTorch counts them
+    config: dict | None = None  # what a file of Keras says of the layer
+
+    @property
+    def size(self):
+        return len(self.state["moving_mean"])
+
+    @property
+    def dtype(self):
+        """The narrowest that holds all: Flax may keep float32 beside float64."""
+        return np.result_type(*self.state.values()).name
+
+    def full(self):
+        """The state with what was filled in, in the order gamma, beta, mean, var."""
+        filled = {k: np.full(self.size, NEUTRAL[k], self.dtype) for k in self.filled}
+        state = self.state | filled
+        return {name: state[name] for name in OURS if name in state}
+
+
+@dataclass(frozen=True)
+class Content:
+    """The batch norms of a file by their paths, and what else is in it.
+
+    others: the other parameters, in the layout of the framework, named "conv1.weight".
+    left: names of what is neither.
+    """
+
+    framework: str  # one of backends.NAMES, or EXCHANGE
+    norms: dict[str, Norm]
+    others: dict[str, np.ndarray] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+
+    @property
+    def dtype(self):
+        arrays = [v for norm in self.norms.values() for v in norm.state.values()]
+        return np.result_type(*arrays, *self.others.values()).name
+
+
+def check(content):
+    """Raise ValueError unless there are batch norms, each of equal vectors of floats.
+
+    Names are those of the parameters in the project.
+    """
+    if not content.norms:
+        found = ", ".join([*content.others, *content.left][:5]) or "nothing"
+        raise ValueError(f"there is no batch norm in it; it has {found}")
+    for path, norm in content.norms.items():
+        shape = norm.state["moving_mean"].shape
+        for name, v in norm.state.items():
+            label = f"{path}.{name}".lstrip(".")
+            if v.dtype.name not in DTYPES:
+                kinds = " and ".join(DTYPES)
+                raise ValueError(f"{kinds} can be carried; {label} is {v.dtype.name}")
+            if v.ndim != 1 or v.shape != shape:
+                raise ValueError(
+                    f"the state of a batch norm is vectors of one length; {label} has "
+                    f"shape {v.shape}, moving_mean {shape}"
+                )
+    return content

@@ -1,0 +1,85 @@
+"""Flax: `flax.serialization.to_bytes(variables)`, a tree of {"params", "batch_stats"}.
+
+The same tree, flattened by dots, is what a .safetensors of Flax holds.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from bn_from_scratch import backends
+from bn_from_scratch.port import names, words
+from bn_from_scratch.port.content import OURS
+
+FRAMEWORK = "jax"
+KINDS = ("params", "batch_stats")
+
+
+def read(path):
+    backends.load(FRAMEWORK)
+    from flax import serialization
+
+    try:
+        tree = serialization.msgpack_restore(Path(path).read_bytes())
+    except Exception as error:  # the parser raises whatever it stumbles over
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"Flax cannot read it: {reason}") from None
+    kinds = KINDS if isinstance(tree, dict) else ()  # without gamma and beta: no params
+    if not any(isinstance(tree.get(kind), dict) for kind in kinds):
+        raise ValueError("it holds no {'params': ..., 'batch_stats': ...}")
+    return from_flat(_flattened(tree))
+
+
+def write(path, content):
+    from flax import serialization
+
+    tree = {}
+    for name, array in to_flat(content).items():
+        *place, own = name.split(".")
+        node = tree
+        for key in place:
+            node = node.setdefault(key, {})
+        node[own] = array
+    Path(path).write_bytes(serialization.msgpack_serialize(tree))
+
+
+def save_model(trainer, path):
+    from flax import serialization
+
+    Path(path).write_bytes(serialization.to_bytes(trainer.variables))
+
+
+def from_flat(flat):
+    """A `Content` from {"params.bn1.scale": array, "batch_stats.bn1.mean": ...}."""
+    ours, left = {}, []
+    for name, array in flat.items():
+        kind, _, rest = name.partition(".")
+        if kind in KINDS:
+            ours[rest] = array
+        else:
+            left.append(name)
+    content = names.split(ours, FRAMEWORK)
+    return replace(content, left=(*content.left, *left))
+
+
+def to_flat(content):
+    """The inverse of `from_flat`."""
+    flat, theirs = {}, words.NAMES[FRAMEWORK]
+    moving = {*theirs[2:], *OURS[2:]}
+    for name, array in names.flatten(content).items():
+        kind = "batch_stats" if name.rpartition(".")[2] in moving else "params"
+        if name in content.others:
+            name = name.removesuffix("weight") + "kernel" * name.endswith("weight")
+        flat[f"{kind}.{name}"] = array
+    return flat
+
+
+def _flattened(tree, prefix=""):
+    """{dotted path: array} of a tree of dicts."""
+    flat = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat |= _flattened(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat

@@ -1,0 +1,65 @@
+"""What a port found and did."""
+
+from dataclasses import dataclass, field
+
+from bn_from_scratch.compare.table import Figure, table
+from bn_from_scratch.port.proof import COLUMNS
+from bn_from_scratch.port.words import TITLES
+
+
+@dataclass
+class Report:
+    """rows: the proof, a dict per layer and dtype.  written: the path of the new file.
+
+    notes: what was assumed, and what the layers must be made with.  left: the names in
+    the source that were not carried.
+    """
+
+    source: str
+    frameworks: tuple[str, str]
+    kind: str  # "LeNet" or "4 batch norms"
+    rows: list[dict]
+    written: str
+    notes: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+    @property
+    def largest(self):
+        """The largest difference of the proof."""
+        return max(row.get(column, 0.0) for row in self.rows for column in COLUMNS)
+
+    def __str__(self):
+        before, after = (TITLES[name] for name in self.frameworks)
+        lines = [
+            f"{self.source} ({before}, {self.kind}) -> {self.written} ({after})",
+            "",
+            "Both sides on the same input: largest difference, relative to the largest "
+            "value.",
+            "",
+            table(["layer", "channels", "dtype", *COLUMNS], map(_cells, self.rows)),
+            "",
+            *self.notes,
+        ]
+        if self.left:
+            lines.append(f"not carried: {', '.join(self.left)}")
+        lines.append(f"Both sides agree: worst {self.largest:.1e}.")
+        return "\n".join(lines)
+
+    def as_dict(self):
+        """The same as plain Python, for JSON."""
+        return {
+            "source": self.source,
+            "from": self.frameworks[0],
+            "to": self.frameworks[1],
+            "kind": self.kind,
+            "written": self.written,
+            "largest": self.largest,
+            "rows": self.rows,
+            "notes": self.notes,
+            "left": self.left,
+        }
+
+
+def _cells(row):
+    figures = (Figure(row[c]) if c in row else "-" for c in COLUMNS)
+    return [row["layer"] or "-", row["channels"], row["dtype"], *figures]

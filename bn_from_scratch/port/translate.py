@@ -1,0 +1,112 @@
+"""A `Content` of one framework in the conventions of another."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from bn_from_scratch import lenet, spec
+from bn_from_scratch.port import words
+from bn_from_scratch.port.content import NEUTRAL, OURS
+
+
+def complete(content, eps=None, momentum=None):
+    """The `Content` with eps and momentum for every layer, and what was assumed.
+
+    What the file does not say is what the user says, else the default of the layer.
+    ValueError where the user contradicts the file.
+    """
+    given = {"eps": eps, "momentum": momentum}
+    whose, *values = _defaults(content)
+    defaults = dict(zip(given, values, strict=True))
+    norms, assumed = {}, {}
+    for path, norm in content.norms.items():
+        values = {}
+        for name, value in given.items():
+            said = getattr(norm, name)
+            if None not in (said, value) and said != value:
+                raise ValueError(
+                    f"the file says {name}={said:g} of {path}; got {value:g}"
+                )
+            if said is None and value is None:
+                assumed[name] = value = defaults[name]
+            values[name] = value if said is None else said
+        norms[path] = replace(norm, **values)
+    notes = [
+        f"the file does not say {name}: {value:g} was assumed, as {whose} has it"
+        for name, value in assumed.items()
+    ]
+    return replace(content, norms=norms), notes
+
+
+def translate(content, to, values=None):
+    """The `Content` for the framework `to`.
+
+    values: n, the number of values per channel in training, or {path: n}.  With it the
+    stored variance is translated between n/(n-1) times the biased one and that one;
+    without it the variance stays, and so does every prediction.
+    """
+    variances = translated_variances(content, to, values)
+    norms = {}
+    for path, norm in content.norms.items():
+        state = norm.state | {"moving_var": variances[path]}
+        state = {name: state[name] for name in OURS if name in state}
+        filled = _to_fill(norm, to)
+        place = path or ("batch_norm" if to == "tensorflow" else "")
+        norms[place] = replace(norm, state=state, own={}, config=None, filled=filled)
+    weights = channels_first(content)
+    return replace(
+        content, framework=to, norms=norms, others=laid_out(weights, to), left=()
+    )
+
+
+def translated_variances(content, to, values=None):
+    """{path: the moving variance in the convention of the framework `to`}."""
+    counts = (
+        values if isinstance(values, dict) else dict.fromkeys(content.norms, values)
+    )
+    if unknown := [path for path in counts if path not in content.norms]:
+        known = ", ".join(content.norms)
+        raise ValueError(f"there is no batch norm {unknown[0]}; there are {known}")
+    found = {}
+    for path, norm in content.norms.items():
+        var, n = norm.state["moving_var"], counts.get(path)
+        before = words.correction(content.framework, norm.scratch)
+        after = words.correction(to, norm.scratch)
+        if n is not None and n < 2:
+            raise ValueError(f"values must be at least 2; got {n}")
+        if n is not None and before != after:
+            biased = var.astype(np.float64) * (n - before) / n  # undoes (11)
+            var = spec.unbiased(biased, n, after).astype(var.dtype)
+        found[path] = var
+    return found
+
+
+def channels_first(content):
+    """The other parameters in the layout of the project."""
+    if content.framework in words.CHANNELS_LAST:
+        return {k: lenet.to_channels_first(k, v) for k, v in content.others.items()}
+    return content.others
+
+
+def laid_out(weights, framework):
+    """The inverse of `channels_first`."""
+    if framework in words.CHANNELS_LAST:
+        return {k: lenet.to_channels_last(k, v) for k, v in weights.items()}
+    return weights
+
+
+def _to_fill(norm, to):
+    """What the layer of the framework `to` must have, and this one has not."""
+    absent = tuple(name for name in NEUTRAL if name not in norm.state)
+    if norm.scratch or to in ("tensorflow", "jax"):
+        return ()
+    if to == "torch" and len(absent) == 2:  # affine=False
+        return ()
+    return absent
+
+
+def _defaults(content):
+    """Whose layer, made without arguments, it is taken for; its eps and momentum."""
+    if content.others or any(norm.scratch for norm in content.norms.values()):
+        return "this project", spec.EPS, spec.MOMENTUM  # its LeNet, or its layer
+    return words.TITLES[content.framework], *words.DEFAULTS[content.framework]

@@ -1,0 +1,62 @@
+"""The frameworks' words for a batch norm, and ours.
+
+The names repeat NAMES of the backends' `builtin.py`: those can be read only where the
+framework is installed, and a proof that used this table on both sides would prove
+nothing.  The proof uses the backends' own.
+"""
+
+from decimal import Decimal
+
+from bn_from_scratch.port.content import EXCHANGE, OURS
+from bn_from_scratch.spec import EPS, MOMENTUM
+
+TITLES = {
+    "torch": "PyTorch",
+    "tensorflow": "Keras",
+    "jax": "Flax",
+    "mxnet": "Gluon",
+    EXCHANGE: "the project's own names",
+}
+NAMES = {  # in the order of OURS
+    "torch": ("weight", "bias", "running_mean", "running_var"),
+    "tensorflow": ("gamma", "beta", "moving_mean", "moving_variance"),
+    "jax": ("scale", "bias", "mean", "var"),
+    "mxnet": ("gamma", "beta", "running_mean", "running_var"),
+    EXCHANGE: OURS,
+}
+DEFAULTS = {  # eps and momentum of a layer made without arguments, in our words
+    "torch": (1e-5, 0.1),
+    "tensorflow": (1e-3, 0.01),
+    "jax": (1e-5, 0.01),
+    "mxnet": (1e-5, 0.1),
+    EXCHANGE: (EPS, MOMENTUM),
+}
+CHANNELS_LAST = ("tensorflow", "jax")
+
+
+def names(framework, scratch):
+    """Our name -> that of the framework's own layer, or of our layer there."""
+    return dict(zip(OURS, OURS if scratch else NAMES[framework], strict=True))
+
+
+def complement(momentum):
+    """The weight of the new value from that of the old one, or back.  0.9 -> 0.1
+
+    In decimals, since in binary 1 - 0.9 is 0.09999999999999998.
+    """
+    return float(1 - Decimal(repr(float(momentum))))
+
+
+def settings(framework, eps, momentum, scratch=False):
+    """The arguments that make such a layer, as text in the words of its framework."""
+    if scratch or framework == EXCHANGE:
+        return f"BatchNorm(eps={eps:g}, momentum={momentum:g})"
+    if framework == "torch":
+        return f"BatchNorm*d(eps={eps:g}, momentum={momentum:g})"
+    layer = "BatchNormalization" if framework == "tensorflow" else "BatchNorm"
+    return f"{layer}(epsilon={eps:g}, momentum={complement(momentum):g})"
+
+
+def correction(framework, scratch):
+    """1 where the stored variance is the unbiased one."""
+    return int(framework == "torch" and not scratch)

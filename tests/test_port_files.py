@@ -1,0 +1,582 @@
+"""Files as the frameworks write them, and files that are wrong in every way."""
+
+import io
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import load_or_skip
+
+from bn_from_scratch import training
+from bn_from_scratch.port import files, port
+from bn_from_scratch.port.content import OURS, Content, Norm
+
+rng = np.random.default_rng(0)
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
+
+
+def vectors(C=3, dtype="float32"):
+    state = {name: rng.uniform(0.5, 2, C).astype(dtype) for name in OURS}
+    return {name: np.ascontiguousarray(v) for name, v in state.items()}
+
+
+def content(framework, **sizes):
+    sizes = sizes or {"bn": 3}
+    norms = {path: Norm(vectors(C), {}, False, 1e-3, 0.1) for path, C in sizes.items()}
+    return Content(framework, norms)
+
+
+def state_of(path, **options):
+    return {
+        name: norm.state for name, norm in files.read(path, **options).norms.items()
+    }
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for path, state in expected.items():
+        assert found[path].keys() == state.keys()
+        for name, v in state.items():
+            np.testing.assert_array_equal(found[path][name], v)
+
+
+# --- As the frameworks write them ----------------------------------------------------
+
+
+def test_a_nested_torch_model(tmp_path):
+    load_or_skip("torch")
+    import torch
+    from torch import nn
+
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 1),
+        nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm1d(5)),
+        nn.ReLU(),
+    )
+    expected = {"1.0": vectors(3), "1.1": vectors(5)}
+    for i, state in enumerate(expected.values()):
+        for own, v in zip(
+            ("weight", "bias", "running_mean", "running_var"),
+            state.values(),
+            strict=True,
+        ):
+            getattr(model[1][i], own).data.copy_(torch.from_numpy(v))
+        model[1][i].num_batches_tracked += 7
+    torch.save(model.state_dict(), tmp_path / "a.pt")
+    torch.save({"epoch": 3, "state_dict": model.state_dict()}, tmp_path / "b.pth")
+    torch.save(
+        model.state_dict(), tmp_path / "c.pt", _use_new_zipfile_serialization=False
+    )
+    for name in ("a.pt", "b.pth", "c.pt"):
+        assert_same(state_of(tmp_path / name), expected)
+    report = port(tmp_path / "a.pt", "torch", tmp_path / "a.safetensors")
+    assert report.left == ["0.weight", "0.bias"]
+    assert_same(state_of(tmp_path / "a.safetensors"), expected)
+    assert files.read(tmp_path / "a.safetensors").norms["1.0"].batches == 7
+
+
+def test_torch_loads_what_is_written(tmp_path):
+    load_or_skip("torch")
+    import torch
+    from torch import nn
+
+    given = content("torch", **{"0": 3, "2.1": 5})
+    files.write(tmp_path / "a.pt", given)
+    inner = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(5))
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), inner)
+    model.load_state_dict(torch.load(tmp_path / "a.pt", weights_only=True))
+    expected = given.norms["2.1"].state["moving_var"]
+    np.testing.assert_array_equal(model[2][1].running_var, expected)
+
+
+@pytest.fixture
+def keras_model():
+    """Nested in the three ways of Keras: a Sequential, a layer of layers, a list."""
+    load_or_skip("tensorflow")
+    import keras
+    from keras.layers import BatchNormalization, Dense
+
+    class Residual(keras.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.bn_a = BatchNormalization()
+            self.parts = [BatchNormalization(), Dense(5)]
+
+        def build(self, shape):
+            for layer in (self.bn_a, *self.parts):
+                layer.build(shape)
+
+        def call(self, X):
+            return self.parts[1](self.parts[0](self.bn_a(X)))
+
+    X = keras.Input((4, 4, 2))
+    block = keras.Sequential(
+        [
+            keras.layers.Conv2D(5, 1, name="conv"),
+            BatchNormalization(name="norm", center=False, momentum=0.8, epsilon=0.01),
+        ],
+        name="block",
+    )
+    Y = keras.layers.LayerNormalization()(Residual(name="residual")(block(X)))
+    model = keras.Model(X, BatchNormalization(name="last", scale=False)(Y))
+    for v in model.variables:
+        v.assign(rng.uniform(0.5, 2, v.shape))
+    return model
+
+
+def test_a_nested_keras_model(keras_model, tmp_path):
+    keras_model.save(tmp_path / "a.keras")
+    found = files.read(tmp_path / "a.keras").norms
+    layers = {
+        "block.norm": keras_model.get_layer("block").get_layer("norm"),
+        "residual.bn_a": keras_model.get_layer("residual").bn_a,
+        "residual.parts.batch_normalization": keras_model.get_layer("residual").parts[
+            0
+        ],
+        "last": keras_model.get_layer("last"),
+    }
+    assert found.keys() == layers.keys()
+    for path, layer in layers.items():
+        for ours, theirs in zip(
+            OURS, ("gamma", "beta", "moving_mean", "moving_variance"), strict=True
+        ):
+            v = getattr(layer, theirs)
+            if v is None:
+                assert ours not in found[path].state
+            else:
+                np.testing.assert_array_equal(found[path].state[ours], v.numpy())
+    assert (found["block.norm"].eps, found["block.norm"].momentum) == (0.01, 0.2)
+    report = port(tmp_path / "a.keras", "torch")
+    assert (
+        "the file does not say eps: 0.001 was assumed, as Keras has it" in report.notes
+    )
+    assert report.notes[-2] == (
+        "block.norm: no beta in the source; PyTorch must have one, so it is 0: do not "
+        "train it"
+    )
+    assert "beta" not in files.read(tmp_path / "a.pt").norms["block.norm"].state
+
+
+def test_keras_weights_do_not_say_what_is_absent(tmp_path):
+    load_or_skip("tensorflow"), load_or_skip("jax")
+    import keras
+
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.BatchNormalization(name="bn", center=False)]
+    )
+    gamma, mean, var = rng.uniform(0.5, 2, (3, 3)).astype("float32")
+    model.set_weights([gamma, mean, var])
+    path = tmp_path / "a.weights.h5"
+    model.save_weights(path)
+    message = (
+        f"{path} cannot be carried: bn has three vectors, and nothing says whether "
+        "gamma or beta is absent: give it, or save the whole model as .keras"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        port(path, "jax")
+    with pytest.raises(ValueError, match=r"^gamma or beta can be absent; got 'eps'$"):
+        port(path, "jax", absent="eps")
+    port(path, "jax", absent="beta")
+    expected = {"gamma": gamma, "moving_mean": mean, "moving_var": var}
+    assert_same(state_of(tmp_path / "a.msgpack"), {"bn": expected})
+
+
+def test_nested_flax_variables(tmp_path):
+    load_or_skip("jax")
+    import jax
+    from flax import linen as nn
+    from flax import serialization
+
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, X):
+            X = nn.BatchNorm(use_running_average=True, name="bn", use_bias=False)(X)
+            return nn.Dense(5)(X)
+
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, X):
+            X = Block(name="block")(X)
+            return nn.BatchNorm(use_running_average=True, name="last")(X)
+
+    variables = Model().init(jax.random.key(0), np.zeros((2, 3), "float32"))
+    path = tmp_path / "a.msgpack"
+    path.write_bytes(serialization.to_bytes({"step": 7, **variables}))
+    report = port(path, "jax", tmp_path / "b.safetensors")
+    assert report.left == ["step", "block.Dense_0.weight", "block.Dense_0.bias"]
+    found = state_of(tmp_path / "b.safetensors")
+    assert list(found["block.bn"]) == ["gamma", "moving_mean", "moving_var"]
+    assert_same(found, state_of(path))
+
+
+def test_nested_gluon_blocks(tmp_path):
+    load_or_skip("mxnet")
+    import mxnet
+    from mxnet.gluon import nn
+
+    model, block = nn.HybridSequential(), nn.HybridSequential()
+    block.add(nn.BatchNorm(in_channels=5), nn.Dense(5, in_units=5))
+    model.add(nn.BatchNorm(in_channels=5), block)
+    model.initialize()
+    for p in model.collect_params().values():
+        p.set_data(mxnet.np.array(rng.uniform(0.5, 2, p.shape).astype("float32")))
+    model.save_parameters(str(tmp_path / "a.params"))
+    found = state_of(tmp_path / "a.params")
+    assert list(found) == ["0", "1.0"]
+    np.testing.assert_array_equal(
+        found["1.0"]["moving_var"], block[0].running_var.data()
+    )
+    port(tmp_path / "a.params", "mxnet", tmp_path / "b.params")
+    for p in model.collect_params().values():
+        p.set_data(mxnet.np.zeros(p.shape))
+    model.load_parameters(str(tmp_path / "b.params"), allow_missing=True)
+    np.testing.assert_array_equal(block[0].gamma.data(), found["1.0"]["gamma"])
+
+
+def test_parameters_of_the_symbol_api(tmp_path):
+    """aux:bn_moving_mean, in legacy arrays."""
+    load_or_skip("mxnet")
+    import mxnet
+
+    state = vectors()
+    named = {
+        f"{'aux' if 'moving' in name else 'arg'}:stage1_bn_{name}": mxnet.nd.array(v)
+        for name, v in state.items()
+    }
+    mxnet.nd.save(str(tmp_path / "a.params"), named)
+    assert_same(state_of(tmp_path / "a.params"), {"stage1_bn": state})
+
+
+def test_a_bare_layer(tmp_path):
+    """Saved without a model around it, it has no path."""
+    for framework in ("torch", "jax", "tensorflow"):
+        load_or_skip(framework)
+    given = content("torch", **{"": 3})
+    files.write(tmp_path / "a.pt", given)
+    assert "running_mean" in __import__("torch").load(tmp_path / "a.pt")
+    port(tmp_path / "a.pt", "jax")
+    assert_same(state_of(tmp_path / "a.msgpack"), state_of(tmp_path / "a.pt"))
+    port(tmp_path / "a.pt", "tensorflow")
+    expected = {"batch_norm": given.norms[""].state}
+    assert_same(state_of(tmp_path / "a.weights.h5"), expected)
+
+
+# --- safetensors: whose names are these? ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("framework", "names"),
+    [
+        ("torch", ["bn.weight", "bn.running_mean", "bn.running_var"]),
+        ("mxnet", ["bn.beta", "bn.running_mean", "bn.running_var"]),
+        ("jax", ["params.bn.scale", "batch_stats.bn.mean", "batch_stats.bn.var"]),
+        ("jax", ["params/bn/bias", "batch_stats/bn/mean", "batch_stats/bn/var"]),
+        ("exchange", ["bn.gamma", "bn.moving_mean", "bn.moving_var"]),
+    ],
+)
+def test_safetensors_tell_by_their_names(framework, names, tmp_path):
+    arrays = {name: rng.uniform(0.5, 2, 3) for name in names}
+    training.save_weights(tmp_path / "a.safetensors", arrays)
+    found = files.read(tmp_path / "a.safetensors")
+    assert found.framework == framework
+    np.testing.assert_array_equal(
+        found.norms["bn"].state["moving_var"], arrays[names[2]]
+    )
+
+
+def test_ambiguous_safetensors(tmp_path):
+    path = tmp_path / "a.safetensors"
+    names = ["conv.weight", "bn.running_mean", "bn.running_var"]
+    training.save_weights(path, {name: np.ones(3) for name in names})
+    message = (
+        f"{path} cannot be carried: its names fit no framework, or several: give it, "
+        "one of torch, tensorflow, jax, mxnet"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        files.read(path)
+    assert files.read(path, from_="mxnet").framework == "mxnet"
+
+
+def test_settings_that_are_none(tmp_path):
+    import safetensors.numpy
+
+    path = tmp_path / "a.safetensors"
+    arrays = {f"bn.{name}": v for name, v in vectors().items()}
+    for text, reason in (
+        ("{", "Expecting property name"),
+        ('{"bn": {"epsilon": 1}}', ".*unexpected keyword argument 'epsilon'"),
+        ('{"bn": {"eps": "much"}}', "could not convert string to float: 'much'"),
+        ("[]", "'list' object has no attribute 'items'"),
+    ):
+        safetensors.numpy.save_file(arrays, path, {"bn_from_scratch": text})
+        message = f"^{path} cannot be carried: its settings cannot be read: {reason}"
+        with pytest.raises(ValueError, match=message):
+            files.read(path)
+
+
+# --- Wrong files ---------------------------------------------------------------------
+
+
+class Malice:
+    def __reduce__(self):
+        return exec, ("import builtins; builtins.executed = True",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickled_code_never_runs(zipped, tmp_path):
+    load_or_skip("torch")
+    import builtins
+
+    import torch
+
+    path = tmp_path / "a.pt"
+    state = {"bn.weight": torch.ones(3), "malice": Malice()}
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    message = (
+        f"{path} cannot be carried: it needs exec, and code that a file "
+        r"brings is never run: torch.save\(model.state_dict\(\), path\)"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        port(path, "torch", tmp_path / "b.pt")
+    path.write_bytes(pickle.dumps(Malice(), protocol=2))
+    with pytest.raises(ValueError, match="cannot be carried"):
+        port(path, "torch", tmp_path / "b.pt")
+    assert not hasattr(builtins, "executed")
+    assert not (tmp_path / "b.pt").exists()
+
+
+WRITTEN = {
+    "a.pt": "torch",
+    "a.keras": "tensorflow",
+    "a.weights.h5": "tensorflow",
+    "a.msgpack": "jax",
+    "a.params": "mxnet",
+    "a.safetensors": "torch",
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_truncated_and_foreign_files(name, tmp_path):
+    """A clear error whatever is cut off; an existing target keeps its content."""
+    load_or_skip(WRITTEN[name]), load_or_skip("torch")
+    path, target = tmp_path / name, tmp_path / "target.pt"
+    files.write(path, content(WRITTEN[name]))
+    whole = path.read_bytes()
+    target.write_text("precious")
+    cuts = {0, 1, 4, 8, 16, 24, 30, 64, 100, len(whole) // 2, len(whole) - 1}
+    wrong = [whole[:n] for n in sorted(cuts)] + [PNG, b"hello", bytes(1000)]
+    for blob in wrong:
+        path.write_bytes(blob)
+        with pytest.raises(ValueError, match=f"^{path} cannot be carried: .+"):
+            port(path, "torch", target, overwrite=True)
+    assert target.read_text() == "precious"
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, "target.pt"])
+
+
+MESSAGES = {
+    "a.pt": "PyTorch cannot read it: ",
+    "a.keras": "it is no whole zip of Keras: File is not a zip file$",
+    "a.weights.h5": "HDF5 cannot read it: .*file signature not found",
+    "a.msgpack": "Flax cannot read it: ",
+    "a.params": "MXNet cannot read it: .*Invalid NDArray file format",
+    "a.safetensors": "safetensors cannot read it: .*header too large",
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_picture_by_another_name(name, tmp_path):
+    load_or_skip(WRITTEN[name])
+    (tmp_path / name).write_bytes(PNG)
+    message = f"^{tmp_path / name} cannot be carried: {MESSAGES[name]}"
+    with pytest.raises(ValueError, match=message):
+        files.read(tmp_path / name)
+
+
+def test_flipped_bytes_of_gluon_do_not_crash(tmp_path):
+    load_or_skip("mxnet")
+    path = tmp_path / "a.params"
+    files.write(path, content("mxnet"))
+    whole = path.read_bytes()
+    for place in rng.integers(0, len(whole), 60):
+        blob = bytearray(whole)
+        blob[place] ^= 1 << rng.integers(8)
+        path.write_bytes(blob)
+        try:
+            files.read(path)
+        except ValueError as error:
+            assert str(error).startswith(f"{path} cannot be carried: ")
+
+
+def test_a_file_without_batch_norms(tmp_path):
+    load_or_skip("torch"), load_or_skip("tensorflow")
+    import h5py
+    import torch
+    from torch import nn
+
+    path = tmp_path / "a.pt"
+    torch.save(nn.Linear(2, 3).state_dict(), path)
+    message = "cannot be carried: there is no batch norm in it; it has"
+    with pytest.raises(ValueError, match=f"^{path} {message} weight, bias$"):
+        port(path, "torch", tmp_path / "b.pt")
+    torch.save(torch.ones(3), path)
+    reason = r"it holds no state_dict: torch.save\(model.state_dict\(\), path\)"
+    with pytest.raises(ValueError, match=f"^{path} cannot be carried: {reason}$"):
+        port(path, "torch", tmp_path / "b.pt")
+    path = tmp_path / "a.weights.h5"
+    with h5py.File(path, "w") as file:
+        file["measurements"] = np.ones(3)
+    with pytest.raises(ValueError, match=f"^{path} {message} nothing$"):
+        port(path, "torch", tmp_path / "b.pt")
+
+
+def test_hdf5_does_not_reach_out(tmp_path):
+    """Neither a link to another file nor data in one: a file could read any other."""
+    load_or_skip("tensorflow")
+    import h5py
+
+    files.write(tmp_path / "secret.weights.h5", content("tensorflow"))
+    (tmp_path / "secret").write_bytes(bytes(12))
+    path = tmp_path / "a.weights.h5"
+    with h5py.File(path, "w") as file:
+        link = h5py.ExternalLink("secret.weights.h5", "/layers")
+        file["layers"] = link
+    with pytest.raises(ValueError, match="there is no batch norm in it"):
+        files.read(path)
+    with h5py.File(path, "w") as file:
+        group = file.create_group("bn/vars")
+        outside = [(str(tmp_path / "secret"), 0, 12)]
+        group.create_dataset("0", (3,), "float32", external=outside)
+    with pytest.raises(ValueError, match=r"/bn/vars/0 is not in the file$"):
+        files.read(path)
+    with h5py.File(path, "w") as file:
+        link = h5py.ExternalLink("secret.weights.h5", "/layers/batch_normalization")
+        file["bn/vars/0"] = link
+    with pytest.raises(ValueError, match=r"/bn/vars/0 is not in the file$"):
+        files.read(path)
+
+
+def test_a_keras_file_whose_parts_contradict(tmp_path):
+    load_or_skip("tensorflow")
+    import h5py
+
+    path = tmp_path / "a.keras"
+    files.write(path, content("tensorflow"))
+    with zipfile.ZipFile(path) as file:
+        config = file.read("config.json")
+    files.write(tmp_path / "b.weights.h5", content("tensorflow"))
+    with h5py.File(tmp_path / "b.weights.h5", "a") as file:
+        del file["layers/batch_normalization/vars/3"]
+    weights = (tmp_path / "b.weights.h5").read_bytes()
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("config.json", config)
+        file.writestr("model.weights.h5", weights)
+    message = f"^{path} cannot be carried: bn must have 4 arrays; it has 3$"
+    with pytest.raises(ValueError, match=message):
+        files.read(path)
+
+
+def test_a_keras_file_without_its_parts(tmp_path):
+    path, blob = tmp_path / "a.keras", io.BytesIO()
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("holiday.txt", "sun")
+    pytest.importorskip("h5py")
+    message = f"^{path} cannot be carried: it is no whole zip of Keras: .*config.json"
+    with pytest.raises(ValueError, match=message):
+        files.read(path)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("config.json", '{"config": {"layers": [7]}}')
+        file.writestr("model.weights.h5", blob.getvalue())
+    with pytest.raises(ValueError, match=r"its config\.json cannot be read: "):
+        files.read(path)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int64"])
+def test_other_dtypes(dtype, tmp_path):
+    load_or_skip("torch")
+    import torch
+
+    names = ("weight", "bias", "running_mean", "running_var")
+    state = {f"bn.{name}": torch.ones(3, dtype=getattr(torch, dtype)) for name in names}
+    torch.save(state, tmp_path / "a.pt")
+    reason = f"float32 and float64 can be carried; bn.gamma is {dtype}"
+    if dtype == "bfloat16":
+        reason = "NumPy has no torch.bfloat16, the dtype of bn.weight"
+    message = f"^{tmp_path}/a.pt cannot be carried: {reason}$"
+    with pytest.raises(ValueError, match=message):
+        files.read(tmp_path / "a.pt")
+
+
+def test_vectors_of_different_lengths(tmp_path):
+    path = tmp_path / "a.safetensors"
+    arrays = {f"bn.{name}": v for name, v in vectors().items()}
+    training.save_weights(path, arrays | {"bn.beta": np.ones(4)})
+    message = (
+        f"{path} cannot be carried: the state of a batch norm is vectors of one "
+        r"length; bn.beta has shape \(4,\), moving_mean \(3,\)"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        files.read(path)
+
+
+# --- Paths ---------------------------------------------------------------------------
+
+
+def test_an_existing_target_is_not_overwritten(tmp_path):
+    load_or_skip("torch")
+    files.write(tmp_path / "a.pt", content("torch"))
+    target = tmp_path / "b.pt"
+    target.write_text("precious")
+    message = f"^{target} exists; it is overwritten only on request$"
+    with pytest.raises(FileExistsError, match=message):
+        port(tmp_path / "a.pt", "torch", target)
+    assert target.read_text() == "precious"
+    port(tmp_path / "a.pt", "torch", target, overwrite=True)
+    assert_same(state_of(target), state_of(tmp_path / "a.pt"))
+
+
+@pytest.mark.parametrize(
+    ("source", "to", "out", "message"),
+    [
+        ("a.onnx", "torch", None, "a file to carry ends in one of .pt, .pth, .keras, "),
+        ("a.h5", "torch", None, "a file to carry ends in one of .pt, .pth, .keras, "),
+        (
+            "a.pt",
+            "caffe",
+            None,
+            "a file can be carried to torch, tensorflow, jax, mxnet",
+        ),
+        (
+            "a.pt",
+            "jax",
+            "b.pt",
+            "a file of Flax ends in .msgpack or .safetensors; got b",
+        ),
+        (
+            "a.pt",
+            "tensorflow",
+            "b.safetensors",
+            "a file of Keras ends in .keras or .wei",
+        ),
+    ],
+)
+def test_suffixes(source, to, out, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        port(source, to, out)
+
+
+def test_sources_and_folders_that_are_not_there(tmp_path):
+    load_or_skip("torch")
+    with pytest.raises(FileNotFoundError, match="No such file or directory"):
+        port(tmp_path / "a.pt", "torch", tmp_path / "b.pt")
+    (tmp_path / "a.pt").mkdir()
+    with pytest.raises(IsADirectoryError):
+        port(tmp_path / "a.pt", "torch", tmp_path / "b.pt")
+    with pytest.raises(FileNotFoundError, match=f"^there is no folder {tmp_path}/no$"):
+        port(tmp_path / "a.pt", "torch", tmp_path / "no" / "b.pt")
+
+
+def test_a_file_is_of_the_framework_that_was_said(tmp_path):
+    path = tmp_path / "a.pt"
+    with pytest.raises(ValueError, match=f"^{path} is a file of PyTorch, not of jax$"):
+        files.read(path, from_="jax")
