@@ -422,6 +422,13 @@ MOVING = [
         "In training, return both averages one batch on, equations (5) and (6).",
     ),
     Mistake(
+        "updated twice",
+        {"updates": lambda training: 2 * training},
+        "the moving averages are updated twice with every batch",
+        "One batch, one update: look for a forward that runs twice (activation "
+        "checkpointing does).",
+    ),
+    Mistake(
         "mean and variance swapped",
         {"returned": lambda mean, var: (var, mean)},
         "the mean and the variance are returned in the wrong order",

@@ -57,7 +57,7 @@ class Steps:
     stored_var: Callable = lambda var, n, N, eps: var
     move_mean: Callable = _move
     move_var: Callable = _move
-    updates: Callable = lambda training: training
+    updates: Callable = lambda training: training  # how many times: yes is once
     returned: Callable = lambda mean, var: (mean, var)
     # The backward written by hand; S is a sum over the axes of the statistics.
     dbeta: Callable = lambda dY, S, n: S(dY)
@@ -77,6 +77,12 @@ class Steps:
     empty_poisons: bool = False
     accepts: tuple = ()  # wrong inputs, by name
     lenet_parameters: int = 44_878
+    # Of a layer that was recorded (`bn_from_scratch.diagnosis`).
+    loaded: Callable = lambda gamma, beta, mean, var: (gamma, beta, mean, var)
+    updates_in_backward: Callable = lambda training: False
+    pools: bool = False
+    cancels: bool = False
+    border: int = 0
 
 
 RIGHT = Steps()
@@ -132,10 +138,12 @@ def forward(
     var = steps.var(X, mean, axes)
     new_mean = steps.stored_mean(stop_gradient(mean))
     new_var = steps.stored_var(stop_gradient(var), n, X.shape[0], eps)
-    moved = [
-        steps.move_mean(moving[0], new_mean, momentum),
-        steps.move_var(moving[1], new_var, momentum),
-    ]
+    moved = moving
+    for _ in range(max(1, steps.updates(training))):
+        moved = [
+            steps.move_mean(moved[0], new_mean, momentum),
+            steps.move_var(moved[1], new_var, momentum),
+        ]
     batch = steps.through_mean(mean), steps.through_var(var)
     mean, var = steps.used(training, batch, moving, moved)
     Y = _normalize(steps, X, mean, var, gamma, beta, eps, n if training else None)
