@@ -1,0 +1,143 @@
+"""Look at every batch norm of a model or of a file, and on a batch if there is one."""
+
+import dataclasses
+import functools
+import importlib
+import os
+
+import numpy as np
+
+from bn_from_scratch import backends, spec
+from bn_from_scratch.checker.adapters import MODULES
+from bn_from_scratch.health.report import Health, Row
+from bn_from_scratch.health.symptoms import SYMPTOMS
+from bn_from_scratch.surgery.description import Description
+
+MOVE_WHEN_FROZEN = ("torch", "mxnet")  # requires_grad, grad_req: of gamma and beta only
+
+
+@dataclasses.dataclass(frozen=True)
+class Examined:
+    """A batch norm, its framework, and the inputs it got in a batch."""
+
+    description: Description
+    framework: str
+    inputs: list = dataclasses.field(default_factory=list)
+
+    def __getattr__(self, name):
+        return getattr(self.description, name)
+
+    @property
+    def eps(self):
+        return self.settings["eps"]
+
+    @property
+    def moves_when_frozen(self):
+        return self.framework in MOVE_WHEN_FROZEN
+
+    @property
+    def has_statistics(self):
+        return {"moving_mean", "moving_var"} <= self.state.keys()
+
+    @property
+    def mean(self):
+        return self.state["moving_mean"].astype(np.float64)
+
+    @property
+    def var(self):
+        return self.state["moving_var"].astype(np.float64)
+
+    @property
+    def factor(self):
+        """What prediction multiplies each channel with.  [C]"""
+        gamma = self.state.get("gamma", np.ones_like(self.var))
+        return spec.prediction(self.mean, self.var, gamma, 0, self.eps)[0]
+
+    @property
+    def n(self):
+        """Values per channel in a call with the batch."""
+        axis = self.settings["axis"]
+        return min(spec.values_per_channel(X.shape, axis) for X in self.inputs)
+
+    @functools.cached_property
+    def gap(self):
+        """How far apart training and prediction put X_hat, root mean square."""
+        if not (self.inputs and self.has_statistics):
+            return None
+        axis, gaps, neutral = (
+            self.settings["axis"],
+            [],
+            (1 + 0 * self.var, 0 * self.mean),
+        )
+        for X in self.inputs:
+            batch = spec.batch_stats(X, axis)
+            pair = batch, (self.mean, self.var)
+            a, b = (spec.normalize(X, *s, *neutral, self.eps, axis) for s in pair)
+            gaps.append(np.sqrt(np.square(a - b).mean()))
+        return float(max(gaps))
+
+
+def health(model, batch=None, variables=None):
+    """The Health of a model's batch norms, or of those in a file.
+
+    model: a torch.nn.Module, a functional or sequential keras.Model, a Flax module
+    (with its `variables`, and a batch to trace it on) or a gluon.Block; or the path of
+    a file that `bn port` reads.  batch: inputs of the model, by which too few values
+    and a gap between training and prediction are seen.
+    Raises ValueError for a model without batch norms, TypeError for no model.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        name, layers = os.fspath(model), of_file(model)
+    else:
+        name, layers = type(model).__name__, of_model(model, batch, variables)
+    return Health(name, [row(layer) for layer in layers])
+
+
+def row(layer):
+    """What is seen of one layer."""
+    found = {s: s.evidence(layer) for s in SYMPTOMS}
+    found = [(s, text) for s, text in found.items() if text]
+    n = layer.n if layer.inputs else None
+    return Row(layer.description, n, layer.gap, found)
+
+
+def framework_of(model):
+    """The framework whose class a model is."""
+    for base in type(model).__mro__:
+        top = base.__module__.split(".")[0]
+        if top in MODULES:
+            return MODULES[top]
+    raise TypeError(f"a model must be one of a framework; got {type(model).__name__}")
+
+
+def of_model(model, batch, variables):
+    """Every batch norm of a model in memory."""
+    name = framework_of(model)
+    bn = backends.load(name)
+    beside = {"variables": variables} if name == "jax" else {}
+    traced = {"X": batch} | beside if beside else {}
+    described, inputs = bn.batch_norms(model, **traced), {}
+    if batch is not None:
+        module = importlib.import_module(f"{bn.__name__}.reestimation")
+        inputs = module.inputs_of_norms(model, batch, **beside)
+    return [Examined(d, name, inputs.get(path, [])) for path, d in described.items()]
+
+
+def of_file(path):
+    """Every batch norm of a file; what it does not say of settings stays None."""
+    from bn_from_scratch.port import files
+
+    content = files.read(path)
+    return [
+        Examined(describe(layer, norm), content.framework)
+        for layer, norm in content.norms.items()
+    ]
+
+
+def describe(path, norm):
+    """A batch norm of a file in the spec's words."""
+    settings = {"eps": norm.eps, "momentum": norm.momentum, "axis": spec.CHANNEL_AXIS}
+    settings |= {"statistics": "moving", "frozen": None}
+    kind = "BatchNorm" if norm.scratch else "built-in"
+    sizes = norm.size, None
+    return Description(path, kind, not norm.scratch, *sizes, settings, norm.state)

@@ -1,0 +1,77 @@
+"""What was seen of a model's batch norms, as text and as data."""
+
+import dataclasses
+import textwrap
+
+from bn_from_scratch.compare.table import table
+from bn_from_scratch.surgery.description import Description
+
+ADVICE = {"initial_indent": "  -> ", "subsequent_indent": "     "}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One layer: its symptoms with their evidence in words.
+
+    n: values per channel in the batch; gap: between training and prediction, in
+    standard deviations; None where there was no batch.
+    """
+
+    description: Description
+    n: int | None
+    gap: float | None
+    symptoms: list
+
+    @property
+    def cells(self):
+        d = self.description
+        size = "-" if d.num_features is None else d.num_features
+        n = "-" if self.n is None else self.n
+        gap = "-" if self.gap is None else f"{self.gap:.2g}"
+        names = ", ".join(s.name for s, _ in self.symptoms) or "well"
+        return [d.name, d.kind, size, n, gap, names]
+
+    def as_dict(self):
+        name, kind, *_ = self.cells
+        found = [
+            {"symptom": s.name, "evidence": text, "advice": s.advice}
+            for s, text in self.symptoms
+        ]
+        sizes = {"values_per_channel": self.n, "gap": self.gap}
+        return {"layer": name, "kind": kind} | sizes | {"symptoms": found}
+
+
+@dataclasses.dataclass(frozen=True)
+class Health:
+    """Every batch norm of a model, in its order; `str` is a table with advice."""
+
+    model: str
+    rows: list
+
+    @property
+    def well(self):
+        return not any(row.symptoms for row in self.rows)
+
+    def as_dict(self):
+        """The same as plain Python, for JSON."""
+        rows = [row.as_dict() for row in self.rows]
+        return {"model": self.model, "well": self.well, "layers": rows}
+
+    def __str__(self):
+        header = ["layer", "kind", "channels", "values", "gap", "seen"]
+        lines = [table(header, [row.cells for row in self.rows])]
+        for symptom, places in self.by_symptom().items():
+            lines += ["", f"{symptom.name}:"]
+            lines += [f"  {layer}: {evidence}" for layer, evidence in places]
+            lines += textwrap.wrap(symptom.advice, 88, **ADVICE)
+        return "\n".join(lines)
+
+    __repr__ = __str__  # a notebook shows the last value of a cell by it
+
+    def by_symptom(self):
+        """{Symptom: [(layer, evidence)]}: what layers share is said once."""
+        found = {}
+        for row in self.rows:
+            for symptom, evidence in row.symptoms:
+                found.setdefault(symptom, []).append((row.description.name, evidence))
+        return found
