@@ -7,6 +7,7 @@ import pytest
 
 import bn_from_scratch
 from bn_from_scratch import backends, cli
+from bn_from_scratch.cli import common
 
 MESSAGE = "the jax backend needs flax: pip install 'bn-from-scratch[jax]'"
 
@@ -45,7 +46,7 @@ def test_an_absent_framework_is_named_with_its_cure(without_flax, capsys):
 
 
 def test_a_comparison_leaves_the_absent_out(without_flax, capsys):
-    assert "jax" not in cli.chosen_backends()
+    assert "jax" not in common.chosen_backends()
     notes = capsys.readouterr().err
     assert "jax is not installed: pip install 'bn-from-scratch[jax]'\n" in notes
 

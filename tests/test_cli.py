@@ -171,6 +171,15 @@ def test_train_in_micro_batches(tmp_path):
     assert "bn1.accumulated_mean" in steps  # the layers that wait for all parts
 
 
+def test_train_in_phases(tmp_path, capsys):
+    options = ["--reestimate", "--out", tmp_path]
+    assert run("train", "--backend", *ONE, *SMALL, *options) == 0
+    assert "statistics re-estimated" in capsys.readouterr().out
+    found = json.loads((tmp_path / "phases.json").read_text())["phases"]
+    assert [p["phase"] for p in found][1:] == ["statistics re-estimated"]
+    assert "bn1.moving_var" in training.load_weights(tmp_path / "weights.safetensors")
+
+
 def test_a_network_without_normalization_has_a_report_too(tmp_path):
     options = ["--norm", "none", "--out", tmp_path]
     assert run("train", "--backend", *ONE, *SMALL, *options) == 0
@@ -211,7 +220,7 @@ def test_ctrl_c(monkeypatch, capsys):
     def interrupted(args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run_data", interrupted)
+    monkeypatch.setattr(cli.training, "run_data", interrupted)
     assert run("data") == 130
     assert capsys.readouterr().err == "bn: interrupted\n"
 

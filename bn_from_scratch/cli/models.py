@@ -1,0 +1,62 @@
+"""`bn port`, `bn diagnose` and `bn health`: the batch norms of whole models."""
+
+from bn_from_scratch import backends
+from bn_from_scratch.cli.common import say_written, show
+
+
+def add_to(commands):
+    port = commands.add_parser("port", help="carry batch norms to another framework")
+    port.add_argument("source", metavar="SOURCE", help="a file of any framework")
+    port.add_argument("--to", choices=backends.NAMES, required=True)
+    port.add_argument("--out", metavar="FILE", help="its suffix chooses the format")
+    port.add_argument("--from", dest="from_", choices=backends.NAMES, help="if unclear")
+    port.add_argument("--eps", type=float, help="if the file does not say it")
+    weight = "of the new batch, if the file does not say it"
+    port.add_argument("--momentum", type=float, help=weight)
+    n = "per channel in training: translates the stored variance"
+    port.add_argument("--values", type=int, metavar="N", help=n)
+    lacks = "what layers with one vector in a .weights.h5 lack"
+    port.add_argument("--absent", choices=("gamma", "beta"), help=lacks)
+    port.add_argument("--overwrite", action="store_true")
+    port.set_defaults(run=run_port)
+
+    diagnose = commands.add_parser("diagnose", help="say why two batch norms differ")
+    diagnose.add_argument("a", metavar="A", help="a record: .safetensors or .npz")
+    diagnose.add_argument("b", metavar="B")
+    diagnose.set_defaults(run=run_diagnose)
+
+    health = commands.add_parser("health", help="examine the batch norms of a model")
+    health.add_argument("model", metavar="MODEL", help="a file of any framework")
+    health.add_argument("--page", metavar="FILE", help="write a page with pictures")
+    health.set_defaults(run=run_health)
+
+    for command in (port, diagnose, health):
+        command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run_port(args):
+    from bn_from_scratch.port import port
+
+    names = "from_", "eps", "momentum", "values", "absent", "overwrite"
+    options = {name: getattr(args, name) for name in names}
+    show(port(args.source, args.to, args.out, **options), args.json)
+    return 0
+
+
+def run_diagnose(args):
+    from bn_from_scratch.diagnosis import diagnose
+
+    found = diagnose(args.a, args.b, names=(args.a, args.b))
+    show(found, args.json)
+    return 0 if found.equal else 1
+
+
+def run_health(args):
+    from bn_from_scratch.health import health, page
+
+    found = health(args.model)
+    show(found, args.json)
+    if args.page:
+        page.html(found, args.page)
+        say_written([args.page])
+    return 0 if found.well else 1

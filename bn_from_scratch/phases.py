@@ -1,0 +1,92 @@
+"""A LeNet after its training: statistics taken anew, 8 bits, no batch norm left."""
+
+import dataclasses
+from functools import partial
+
+from bn_from_scratch import backends
+from bn_from_scratch.compare import norm_layer
+from bn_from_scratch.compare.table import table
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """What the network was worth on the test set after a phase."""
+
+    phase: str
+    val_accuracy: float
+    val_loss: float
+
+
+def train_in_phases(
+    backend,
+    norm,
+    data,
+    *,
+    max_epochs,
+    dtype="float32",
+    seed=0,
+    weights=None,
+    reestimate=False,
+    quantize_after=None,
+    accumulate=1,
+    **settings,
+):
+    """Train a LeNet, then take it through further phases.  -> [Phase], the Trainer
+
+    reestimate: replace the moving averages by the statistics of the training set.
+    quantize_after: the epoch after which gamma, beta and the statistics are rounded to
+    8 bits in every step, the gradient passing as if they were not; in the end each
+    batch norm is folded into the layer before it.
+    """
+    epochs = max_epochs if quantize_after is None else quantize_after
+    if quantize_after is not None and not 1 <= quantize_after < max_epochs:
+        raise ValueError(
+            f"quantize_after must be from 1 to {max_epochs - 1}, so that epochs are "
+            f"left to fine-tune in; got {quantize_after}"
+        )
+    bn, settings = backends.load(backend, dtype), settings | {"accumulate": accumulate}
+    trainer = bn.Trainer(max_epochs=epochs, seed=seed, **settings)
+    model = bn.LeNet(norm_layer(bn, norm, accumulate), seed, dtype)
+    trainer.fit(model, data, weights)
+    phases = [phase(f"trained, {count(epochs)}", trainer, data)]
+    if reestimate:
+        trainer.reestimate(data)
+        phases.append(phase("statistics re-estimated", trainer, data))
+    if quantize_after is not None:
+        weights, left = trainer.get_weights(), max_epochs - quantize_after
+        trainer = bn.Trainer(max_epochs=left, seed=seed + 1, **settings)
+        phases += quantize(bn, trainer, weights, data, dtype)
+    return phases, trainer
+
+
+def quantize(bn, trainer, weights, data, dtype):
+    """Round, fine-tune and fold the LeNet of these weights.  -> [Phase]"""
+    norm, settings = bn.TransformedBatchNorm, {"transform": bn.fake_quantize}
+    if trainer.accumulate > 1:
+        norm = bn.combine("accumulate", "transform")
+        settings |= {"steps": trainer.accumulate}
+    norm = partial(norm, straight_through=True, **settings)
+    model = bn.LeNet(norm, dtype=dtype)
+    trainer.prepare(model)
+    trainer.set_weights(weights)
+    phases = [phase("rounded to 8 bits", trainer, data)]
+    trainer.fit(model, data, weights)
+    title = f"fine-tuned in 8 bits, {count(trainer.max_epochs)}"
+    phases.append(phase(title, trainer, data))
+    trainer.fold(data)
+    return [*phases, phase("folded: no batch norm left", trainer, data)]
+
+
+def phase(title, trainer, data):
+    loss, accuracy = trainer.evaluate(data)
+    return Phase(title, accuracy, loss)
+
+
+def count(epochs):
+    return f"{epochs} epoch" + "s" * (epochs != 1)
+
+
+def render(phases):
+    """The phases as a table."""
+    rows = [[p.phase, f"{p.val_accuracy:.4f}", f"{p.val_loss:.4f}"] for p in phases]
+    return table(["phase", "validation accuracy", "loss"], rows)

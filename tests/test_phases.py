@@ -1,0 +1,63 @@
+"""Phases after training: re-estimated statistics, 8 bits, folded."""
+
+import pytest
+
+from bn_from_scratch import backends, phases
+
+SETTINGS = {"batch_size": 64, "lr": 0.5, "progress": False}
+
+
+def run(bn, data, **options):
+    name = bn.__name__.rpartition(".")[2]
+    options = {"max_epochs": 2, "dtype": "float64"} | SETTINGS | options
+    return phases.train_in_phases(name, "scratch", data, **options)
+
+
+def test_every_phase(bn, garments):
+    found, trainer = run(bn, garments, reestimate=True, quantize_after=1)
+    assert [p.phase for p in found] == [
+        "trained, 1 epoch",
+        "statistics re-estimated",
+        "rounded to 8 bits",
+        "fine-tuned in 8 bits, 1 epoch",
+        "folded: no batch norm left",
+    ]
+    trained, anew, rounded, tuned, folded = (p.val_loss for p in found)
+    assert trained != anew != rounded
+    assert tuned < rounded
+    assert folded == pytest.approx(tuned, rel=1e-9)
+    assert not [name for name in trainer.get_weights() if name.startswith("bn")]
+
+
+def test_micro_batches_in_every_phase(garments):
+    bn = backends.load(backends.installed()[0], "float64")
+    found, _ = run(bn, garments, quantize_after=1, accumulate=2)
+    tuned, folded = (p.val_loss for p in found[-2:])
+    assert folded == pytest.approx(tuned, rel=1e-9)
+
+
+def test_without_further_phases_it_is_training(garments):
+    bn = backends.load(backends.installed()[0], "float64")
+    (found,), trainer = run(bn, garments)
+    assert found.phase == "trained, 2 epochs"
+    assert (found.val_loss, found.val_accuracy) == trainer.evaluate(garments)
+
+
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_an_epoch_that_is_none(epoch, garments):
+    message = (
+        "^quantize_after must be from 1 to 1, so that epochs are left to fine-tune in; "
+        f"got {epoch}$"
+    )
+    with pytest.raises(ValueError, match=message):
+        phases.train_in_phases(
+            "torch", "scratch", garments, max_epochs=2, quantize_after=epoch
+        )
+
+
+def test_the_table():
+    found = [phases.Phase("trained, 1 epoch", 0.5, 1.25)]
+    assert phases.render(found).splitlines()[-1].split() == [
+        *("trained,", "1", "epoch"),
+        *("0.5000", "1.2500"),
+    ]
