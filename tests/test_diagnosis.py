@@ -12,7 +12,7 @@ import pytest
 
 from bn_from_scratch import diagnosis
 
-SINGLES, PAIRS = 4, 36  # trials of every bug; pairs of bugs
+SINGLES, PAIRS = 10, 200  # trials of every bug; pairs of bugs
 
 
 def trial(bugs, seed):

@@ -14,13 +14,16 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("name", backends.NAMES)
-def test_the_code_of_each_backend_runs(name, monkeypatch):
+def test_the_code_of_each_backend_runs(name, monkeypatch, tmp_path):
     load_or_skip(name)
+    monkeypatch.chdir(tmp_path)  # it may write files
     small = small_garments()
     monkeypatch.setattr(data, "load", lambda: small)
     own = [block for block in BLOCKS if f"import {name} as bn" in block]
     assert own
     for block in own:
+        if "from torch import" in block:
+            load_or_skip("torch")
         exec(block, {})
 
 
@@ -36,7 +39,8 @@ def test_the_training_code_is_the_same_in_every_backend(bn, monkeypatch, capsys)
 def test_the_commands_parse():
     commands = re.findall(
         r"(?:^    |`)(?:uv run )?"
-        r"bn ((?:train|compare|bench|variants|check|grade|data)\b[^`#\n]*)",
+        r"bn ((?:train|compare|bench|variants|check|grade|data|port|diagnose|health)"
+        r"\b[^`#\n]*)",
         TEXT,
         re.M,
     )
