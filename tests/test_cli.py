@@ -236,3 +236,67 @@ def test_float64_reaches_every_backend(capsys):
         small = ["--samples", 64, "--dtype", "float64", "--json"]
         assert run("train", "--backend", name, *SMALL, *small) == 0
         assert json.loads(capsys.readouterr().out)["runs"][0]["dtype"] == "float64"
+
+
+# --- Whole models --------------------------------------------------------------------
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A file of PyTorch with one batch norm that was never trained."""
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "w.pt"
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    torch.save(model.state_dict(), path)
+    return path
+
+
+def test_port(weights, capsys):
+    out = weights.with_name("w.safetensors")
+    command = "port", weights, "--to", "torch", "--out", out, "--eps", "1e-3"
+    assert run(*command) == 0
+    assert "Both sides agree" in capsys.readouterr().out
+    assert training.load_weights(out)["1.running_var"].shape == (4,)
+    assert run(*command) == 2
+    assert "exists; it is overwritten only on request" in capsys.readouterr().err
+    assert run(*command, "--overwrite", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["to"] == "torch"
+
+
+def test_port_of_a_file_that_is_none(tmp_path, capsys):
+    path = tmp_path / "w.pt"
+    path.write_bytes(b"no weights")
+    assert run("port", path, "--to", "torch", "--out", tmp_path / "o.pt") == 2
+    assert f"bn: error: {path} cannot be carried: " in capsys.readouterr().err
+    assert not (tmp_path / "o.pt").exists()
+
+
+def test_diagnose(tmp_path, capsys):
+    X = np.random.default_rng(0).normal(3, 2, (8, 4))
+    var = X.var(0)
+    for name, n in (("a", 8), ("b", 7)):
+        Y = (X - X.mean(0)) / np.sqrt(var + 1e-5)
+        moving = {"moving_mean": 0.1 * X.mean(0), "moving_var": 0.9 + 0.1 * var * 8 / n}
+        np.savez(
+            tmp_path / f"{name}.npz",
+            X=X,
+            Y=Y,
+            **{f"step1.{k}": v for k, v in moving.items()},
+        )
+    a, b = tmp_path / "a.npz", tmp_path / "b.npz"
+    assert run("diagnose", a, a) == 0
+    assert "are equal" in capsys.readouterr().out
+    assert run("diagnose", a, b, "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [cause["cause"] for cause in found["causes"]] == [
+        "stored variance: unbiased"
+    ]
+
+
+def test_health(weights, tmp_path, capsys):
+    page = tmp_path / "health.html"
+    assert run("health", weights, "--page", page) == 1
+    assert "statistics never moved" in capsys.readouterr().out
+    assert "<svg" in page.read_text()
+    assert run("health", weights, "--json") == 1
+    assert json.loads(capsys.readouterr().out)["well"] is False

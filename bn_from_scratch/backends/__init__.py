@@ -16,6 +16,15 @@ NEEDS = {
     "mxnet": ["mxnet"],
 }
 NAMES = tuple(NEEDS)
+# The backend of a package, as an import or a class names it.
+PACKAGES = {
+    "torch": "torch",
+    "tensorflow": "tensorflow",
+    "keras": "tensorflow",
+    "jax": "jax",
+    "flax": "jax",
+    "mxnet": "mxnet",
+}
 
 
 def missing(name):
@@ -26,6 +35,16 @@ def missing(name):
 def installed():
     """Names of the backends that can be loaded here, in the order of NAMES."""
     return [name for name in NAMES if not missing(name)]
+
+
+def framework_of(thing):
+    """The backend of a layer or model; TypeError for what is of no framework."""
+    for base in type(thing).__mro__:
+        if (package := base.__module__.split(".")[0]) in PACKAGES:
+            return PACKAGES[package]
+    raise TypeError(
+        f"a layer or model of {', '.join(NAMES)} is wanted; got {type(thing).__name__}"
+    )
 
 
 def load(name, dtype="float32"):

@@ -53,7 +53,6 @@ class Steps:
     affine: Callable = lambda X_hat, gamma, beta: gamma * X_hat + beta
     # Moving averages: n values per channel in N examples.
     momentum: Callable = lambda momentum: momentum
-    stored_mean: Callable = lambda mean: mean
     stored_var: Callable = lambda var, n, N, eps: var
     move_mean: Callable = _move
     move_var: Callable = _move
@@ -136,7 +135,7 @@ def forward(
     n = math.prod([X.shape[a] for a in axes])
     mean = steps.mean(X, axes)
     var = steps.var(X, mean, axes)
-    new_mean = steps.stored_mean(stop_gradient(mean))
+    new_mean = stop_gradient(mean)
     new_var = steps.stored_var(stop_gradient(var), n, X.shape[0], eps)
     moved = moving
     for _ in range(max(1, steps.updates(training))):

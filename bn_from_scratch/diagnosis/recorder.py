@@ -6,15 +6,8 @@ import numpy as np
 
 from bn_from_scratch import backends
 from bn_from_scratch.diagnosis import protocol
-from bn_from_scratch.diagnosis.layers import (
-    framework_of,
-    has,
-    is_batch_norm,
-    settings,
-    sizes,
-    state,
-)
-from bn_from_scratch.diagnosis.recording import STATE
+from bn_from_scratch.diagnosis.layers import describe, is_batch_norm, sizes
+from bn_from_scratch.diagnosis.recording import SETTINGS, STATE
 
 # Where the backward may move what the forward left; elsewhere it is a pure function.
 HOOKED = {"torch": "remove", "mxnet": "detach"}  # and how a hook is taken off again
@@ -34,8 +27,10 @@ def record(layer, *, num_features=None, num_dims=None, dtype="float32", seed=0):
         raise TypeError(f"what is recorded must be a batch norm; got {kind}")
     own = sizes(layer)
     C, dims = num_features or own[0] or NUM_FEATURES, num_dims or own[1] or NUM_DIMS
-    found = {k: np.array(v, np.float64) for k, v in settings(layer).items()}
-    found |= {f"stored.{k}": v for k, v in state(layer).items()}
+    described = describe(layer)
+    settings = {k: described.settings[k] for k in SETTINGS}
+    found = {k: np.float64(v) for k, v in settings.items() if v is not None}
+    found |= {f"stored.{k}": np.array(v) for k, v in described.state.items()}
     start = protocol.start(C, dtype, seed)
     copied = Copy(layer, dims, start)
     for event, given in protocol.calls(C, dims, dtype, seed):
@@ -52,7 +47,7 @@ class Copy:
     """A copy of a layer, which goes from call to call."""
 
     def __init__(self, layer, num_dims, start):
-        self.framework = framework_of(layer)
+        self.framework = backends.framework_of(layer)
         counts = [k for k in COUNTS if getattr(layer, k, None) is not None]
         self.state = start | {k: np.zeros((), np.int64) for k in counts}
         self.backend = backends.load(self.framework)
@@ -79,7 +74,7 @@ class Copy:
         forward = {}
         hook = self._watch(forward)
         given = (np.ascontiguousarray(np.moveaxis(v, 1, self.axis)) for v in (X, dY))
-        lacking = [k for k in STATE if not has(self.layer, k)]
+        lacking = lacking_of(self.layer)
         try:
             found = self.backend.probe(
                 self.layer,
@@ -104,11 +99,20 @@ class Copy:
         """Put the moving averages as the forward leaves them into a dict."""
 
         def keep(layer, given, answer):
-            found.update({k: v for k, v in state(layer).items() if k in MOVING})
+            state = describe(layer).state
+            found.update({k: v for k, v in state.items() if k in MOVING})
 
         if self.framework in HOOKED:
             return self.layer.register_forward_hook(keep)
         return None
+
+
+def lacking_of(layer):
+    """What a layer does not have of gamma, beta and the moving averages."""
+    settings = describe(layer).settings
+    has = dict.fromkeys(MOVING, settings["statistics"] == "moving")
+    has |= {"gamma": settings["scale"], "beta": settings["center"]}
+    return [name for name in STATE if not has[name]]
 
 
 def _copied(layer, framework):

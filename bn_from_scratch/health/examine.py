@@ -8,7 +8,6 @@ import os
 import numpy as np
 
 from bn_from_scratch import backends, spec
-from bn_from_scratch.checker.adapters import MODULES
 from bn_from_scratch.health.report import Health, Row
 from bn_from_scratch.health.symptoms import SYMPTOMS
 from bn_from_scratch.surgery.description import Description
@@ -101,18 +100,9 @@ def row(layer):
     return Row(layer.description, n, layer.gap, found)
 
 
-def framework_of(model):
-    """The framework whose class a model is."""
-    for base in type(model).__mro__:
-        top = base.__module__.split(".")[0]
-        if top in MODULES:
-            return MODULES[top]
-    raise TypeError(f"a model must be one of a framework; got {type(model).__name__}")
-
-
 def of_model(model, batch, variables):
     """Every batch norm of a model in memory."""
-    name = framework_of(model)
+    name = backends.framework_of(model)
     bn = backends.load(name)
     beside = {"variables": variables} if name == "jax" else {}
     traced = {"X": batch} | beside if beside else {}

@@ -24,13 +24,8 @@ def is_native(layer):
 
 def describe(path, layer, shape, state):
     """A layer that normalizes an X of this shape."""
-    if is_native(layer):
-        settings, num_dims = native_settings(layer), len(shape)
-    else:
-        names = "eps", "momentum", "axis", "center", "scale", "correction"
-        names += "statistics", "frozen"
-        settings, num_dims = {k: getattr(layer, k) for k in names}, layer.num_dims
-        settings["dtype"] = jnp.dtype(layer.dtype).name
+    settings = settings_of(layer)
+    num_dims = len(shape) if is_native(layer) else layer.num_dims
     sizes = spec.stats_shape(shape, settings["axis"])
     trains = settings["frozen"] is None
     has = {"gamma": settings["scale"], "beta": settings["center"]}
@@ -44,6 +39,15 @@ def describe(path, layer, shape, state):
         {name: np.array(v) for name, v in state.items()},
         {name: trains for name in has if has[name]},
     )
+
+
+def settings_of(layer):
+    """The settings of a linen layer, Flax's own or ours."""
+    if is_native(layer):
+        return native_settings(layer)
+    names = "eps", "momentum", "axis", "center", "scale", "correction", "statistics"
+    settings = {k: getattr(layer, k) for k in (*names, "frozen")}
+    return settings | {"dtype": jnp.dtype(layer.dtype).name}
 
 
 def native_settings(layer):

@@ -10,16 +10,9 @@ import importlib
 
 import numpy as np
 
+from bn_from_scratch.backends import PACKAGES
+
 FRAMEWORKS = ("numpy", "torch", "tensorflow", "jax", "mxnet")
-# What an answer imports tells the framework it is written in.
-MODULES = {
-    "torch": "torch",
-    "tensorflow": "tensorflow",
-    "keras": "tensorflow",
-    "jax": "jax",
-    "flax": "jax",
-    "mxnet": "mxnet",
-}
 
 
 def load(framework):
@@ -43,8 +36,8 @@ def framework_of_source(source):
             if node.module == "bn_from_scratch":  # from bn_from_scratch import torch
                 names = [a.name for a in node.names]
         for name in names:
-            if (top := name.split(".")[0]) in MODULES:
-                return MODULES[top]
+            if (top := name.split(".")[0]) in PACKAGES:
+                return PACKAGES[top]
     return "numpy"
 
 
@@ -62,8 +55,8 @@ def framework_of_objects(objects):
             modules += [getattr(v, "__name__", "") for v in found]
             modules += [getattr(v, "__module__", "") or "" for v in found]
         for module in modules:
-            if (top := module.split(".")[0]) in MODULES:
-                return MODULES[top]
+            if (top := module.split(".")[0]) in PACKAGES:
+                return PACKAGES[top]
     return "numpy"
 
 
