@@ -451,3 +451,18 @@ def test_the_data_folder_is_that_of_the_checkout(monkeypatch, tmp_path):
     assert data.data_folder() == pooch.os_cache("bn-from-scratch")
     (tmp_path / "pyproject.toml").write_text("")
     assert data.data_folder() == tmp_path / "data"
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(64, [60, 60, 60, 60, 60]), (7, None)])
+def test_whole_batches_leave_nothing_over(size, sizes):
+    rng = np.random.default_rng(0)
+    train = rng.integers(0, 256, (300, 28, 28), np.uint8), np.arange(300) % 10
+    small = data.Dataset("noise", *train, *train)
+    batches = list(small.whole_batches(size, seed=3))
+    found = [len(y) for _, y in batches]
+    assert max(found) <= size and min(found) >= max(found) - 1
+    assert sizes is None or found == sizes
+    images = np.concatenate([X for X, _ in batches])[:, 0]
+    given = small.train_images.astype("f4") / 255
+    assert sorted(v.tobytes() for v in images) == sorted(v.tobytes() for v in given)
+    assert not np.array_equal(images, given)  # in an order of their own
