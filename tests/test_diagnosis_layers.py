@@ -1,5 +1,7 @@
 """Real layers of two frameworks: what they differ in is what is said of them."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from conftest import load_or_skip
@@ -171,10 +173,20 @@ def test_models_are_paired_by_name():
         diagnosis.diagnose(nn.Linear(2, 2), torch.BNLeNet())
 
 
-def test_a_flax_model_is_refused():
+def test_a_flax_model_brings_its_variables_and_an_input():
     flax = load_or_skip("jax")
-    with pytest.raises(TypeError, match="a Flax model does not hold its layers"):
-        diagnosis.diagnose(flax.BNLeNet(), torch.BNLeNet())
+    import jax
+
+    X, causes = np.zeros((1, 28, 28, 1), "f4"), {}
+    for eps in (1e-5, 1e-3):
+        model = flax.LeNet(partial(flax.builtin, eps=eps))
+        variables = model.init(jax.random.key(0), X, training=False)
+        found = diagnosis.diagnose((model, variables, X), torch.BNLeNet())
+        assert [layer.layer for layer in found.layers] == ["bn1", "bn2", "bn3", "bn4"]
+        causes[eps] = [cause.name for cause in found.causes]
+    assert causes == {1e-5: [], 1e-3: ["eps"] * 4}
+    with pytest.raises(TypeError, match="a Flax module does not hold its layers"):
+        diagnosis.diagnose(model, torch.BNLeNet())
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "mxnet"])

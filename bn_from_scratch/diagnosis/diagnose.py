@@ -14,7 +14,8 @@ def diagnose(a, b, *, names=("a", "b"), **options):
 
     a, b: records, paths of records (.safetensors, .npz), layers of any two frameworks,
     or models, whose batch norms are paired by name, or in order where the names are
-    others.  options of what has to be recorded first: dtype, seed (`record`).
+    others; a Flax model as (module, variables, X), with an input to trace it on.
+    options of what has to be recorded first: dtype, seed (`record`).
     """
     one, other = _layers_of(a), _layers_of(b)
     pairs, notes = _pairs(one, other, names)

@@ -32,18 +32,33 @@ def sizes(layer):
 
 
 def batch_norms(model):
-    """{path: layer} of every batch norm in a model, in order."""
+    """{path: layer} of every batch norm in a model, in order.
+
+    A Flax module does not hold its layers: it comes as (module, variables, X).
+    """
+    if isinstance(model, tuple):
+        return _of_flax_model(*model)
     framework = backends.framework_of(model)
     if framework == "jax":
         raise TypeError(
-            "a Flax model does not hold its layers: give `diagnose` two of them, bound "
-            "to their variables (layer.bind(variables)), or records"
+            "a Flax module does not hold its layers: give (module, variables, X), with "
+            "an input to trace it on"
         )
     return _surgery(framework).norms_of(model)
 
 
 def _surgery(framework):
     return importlib.import_module(f"{backends.__name__}.{framework}.surgery")
+
+
+def _of_flax_model(module, variables, X):
+    """Each batch norm of a linen module, bound to its own variables."""
+    from bn_from_scratch.backends.jax import norms, surgery
+
+    return {
+        ".".join(path): layer.bind(norms.variables_of(variables, path))
+        for path, (layer, _, _) in surgery.traced(module, X, variables).items()
+    }
 
 
 def _of_flax(layer):
