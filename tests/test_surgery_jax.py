@@ -608,7 +608,10 @@ class Residual(nnx.Module):
 
 
 def residual():
-    model = Residual(nnx.Rngs(0))
+    return randomized_nnx(Residual(nnx.Rngs(0)))
+
+
+def randomized_nnx(model):
     state = nnx.state(model, (nnx.Param, nnx.BatchStat))
 
     def value(path, v):
@@ -685,7 +688,61 @@ def test_nnx_refuses_another_eps_and_no_batch_norm():
         bn.replace_batch_norm(plain, bn.BatchNorm)
 
 
-def test_an_nnx_module_does_not_fold():
-    message = "only a linen module can be folded; got Residual"
-    with pytest.raises(TypeError, match=f"^{message}$"):
-        bn.fold_batch_norm(residual(), images, {})
+class Straight(nnx.Module):
+    """Linear layers of every kind, each with a batch norm behind it."""
+
+    def __init__(self, rngs, branch=False):
+        made = {"param_dtype": "float64", "rngs": rngs}
+        kernel = {"kernel_size": (3, 3)} | made
+        self.layers = nnx.List(
+            [
+                nnx.Conv(3, 6, **kernel),
+                nnx.Conv(6, 12, feature_group_count=3, use_bias=False, **kernel),
+                nnx.ConvTranspose(12, 4, **kernel),
+                nnx.ConvTranspose(4, 5, transpose_kernel=True, **kernel),
+                nnx.Linear(5, 7, use_bias=False, **made),
+            ]
+        )
+        sizes = 6, 12, 4, 5, 7
+        self.norms = nnx.List([nnx.BatchNorm(C, epsilon=0.2, **made) for C in sizes])
+        self.branch = branch
+
+    def __call__(self, X):
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            Y = layer(X)
+            X = nnx.relu(
+                norm(Y) + (Y if self.branch and layer is self.layers[1] else 0)
+            )
+        return X
+
+
+@pytest.mark.parametrize("norm", ["builtin", "scratch", "mean only"])
+def test_nnx_folds(norm):
+    model = randomized_nnx(Straight(nnx.Rngs(0)))
+    makes = {"scratch": bn.BatchNorm, "mean only": bn.MeanOnlyBatchNorm}
+    if norm in makes:
+        model = bn.replace_batch_norm(model, makes[norm])
+    before = nnx.state(nnx.clone(model))
+    folded = bn.fold_batch_norm(model, images)
+    assert bn.batch_norms(folded) == {}
+    equal_state(model, before)
+    model.eval()
+    want = model(images)
+    np.testing.assert_allclose(folded(images), want, atol=1e-12 * np.abs(want).max())
+
+
+def test_what_nnx_cannot_fold():
+    message = "^again cannot be folded: it must be used once; it is used 2 times$"
+    with pytest.raises(ValueError, match=message):
+        bn.fold_batch_norm(residual(), images)
+    message = r"^norms\.1 cannot be folded: it alone must read layers\.1; "
+    with pytest.raises(ValueError, match=message):
+        bn.fold_batch_norm(randomized_nnx(Straight(nnx.Rngs(0), branch=True)), images)
+    first = nnx.Sequential(nnx.relu, nnx.BatchNorm(3, rngs=nnx.Rngs(0)))
+    message = (
+        "it must directly follow a convolution or dense layer; what it reads comes"
+    )
+    with pytest.raises(ValueError, match=message):
+        bn.fold_batch_norm(first, images)
+    with pytest.raises(ValueError, match=NONE):
+        bn.fold_batch_norm(nnx.Linear(3, 2, rngs=nnx.Rngs(0)), images)

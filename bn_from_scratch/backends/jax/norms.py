@@ -12,6 +12,7 @@ from flax.linen.dtypes import canonicalize_dtype
 from bn_from_scratch import checks, spec
 from bn_from_scratch.backends.jax.builtin import NAMES, call
 from bn_from_scratch.backends.jax.layer import BatchNorm
+from bn_from_scratch.backends.jax.variants import MeanOnlyBatchNorm, VarOnlyBatchNorm
 from bn_from_scratch.surgery.description import Description
 
 NORMS = (nn.BatchNorm, BatchNorm)
@@ -124,6 +125,27 @@ def moved(path, variables, new, shape):
                 f"{type(new).__name__} has {', '.join(sorted(state_of(fresh)))}"
             )
     return result
+
+
+# --- Prediction --------------------------------------------------------------------
+
+
+def operands(layer, variables):
+    """mean, var, gamma, beta [C] and eps of a layer's prediction, as NumPy."""
+    state = state_of(variables)
+    mean, var = state["moving_mean"], state["moving_var"]
+    if is_native(layer):
+        eps, one, zero = layer.epsilon, np.ones(mean.shape), np.zeros(mean.shape)
+        four = mean, var, state.get("gamma", one), state.get("beta", zero)
+    else:
+        eps, bound = layer.eps, layer.bind(variables)
+        four = bound.operands(mean, var, training=False)
+    mean, var, gamma, beta = map(np.asarray, four)
+    if isinstance(layer, MeanOnlyBatchNorm):
+        var, eps = np.ones_like(var), 0
+    if isinstance(layer, VarOnlyBatchNorm):
+        mean = np.zeros_like(mean)
+    return mean, var, gamma, beta, eps
 
 
 # --- Calls ---------------------------------------------------------------------------

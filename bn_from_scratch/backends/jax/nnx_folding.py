@@ -1,0 +1,134 @@
+"""Fold each batch norm of an nnx module into the linear layer before it."""
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import nnx
+
+from bn_from_scratch.backends.jax import nnx_surgery, norms, rewiring
+from bn_from_scratch.backends.jax.nnx_surgery import NORMS, Adapter
+from bn_from_scratch.backends.jax.tracing import Call, check_axis, check_once
+from bn_from_scratch.surgery import folding, proof
+
+LINEAR = (nnx.Linear, nnx.Conv, nnx.ConvTranspose)
+
+
+class Watched(nnx.Module):
+    """A layer that notes its calls."""
+
+    def __init__(self, layer, path, calls):
+        self.layer, self.path, self.note = layer, path, calls.append
+
+    def __call__(self, x, *args, **kwargs):
+        Y = self.layer(x, *args, **kwargs)
+        self.note(Call(self.path, self.layer, x, Y))
+        return Y
+
+
+class Passed(nnx.Module):
+    """What stands for a batch norm that was folded."""
+
+    def __call__(self, x, use_running_average=None, *, mask=None):
+        return x
+
+
+def fold_batch_norm(model, X):
+    """A new module for prediction: `folding.fold_batch_norm` of an nnx module."""
+    pairs = find_pairs(model, X)
+    before = nnx_surgery.outputs(model, X, ["prediction"])
+    tolerance = rewiring.tolerance_of(nnx.state(model, nnx.Param))
+
+    def proven(pairs):
+        new = folded(model, pairs)
+        proof.prove(before, nnx_surgery.outputs(new, X, ["prediction"]), tolerance)
+        return new
+
+    try:
+        return proven(pairs)
+    except ValueError:
+        for norm, linear in pairs:  # a sum may read the linear layer too
+            try:
+                proven([(norm, linear)])
+            except ValueError as error:
+                raise ValueError(
+                    f"{norm.name} cannot be folded: it alone must read {linear.name}; "
+                    f"{error}"
+                ) from None
+        raise
+
+
+def folded(model, pairs):
+    """A clone in which these pairs are one layer each."""
+    by_linear = {linear.path: norm.layer for norm, linear in pairs}
+    passed = {norm.path for norm, _ in pairs}
+
+    def exchanged(path, node):
+        path = tuple(map(str, path))
+        if path in passed:
+            return Passed()
+        if path in by_linear:
+            write(node, operands(by_linear[path]))
+        return node
+
+    return nnx.recursive_map(exchanged, nnx.clone(model))
+
+
+def write(linear, operands):
+    """Give a linear layer the weights that do the batch norm's work too."""
+    bias = None if linear.bias is None else np.asarray(linear.bias[...])
+    out = -2 if getattr(linear, "transpose_kernel", False) else -1
+    weight, bias = folding.fold(np.asarray(linear.kernel[...]), bias, *operands, out)
+    linear.kernel[...] = jnp.asarray(weight)
+    linear.bias, linear.use_bias = nnx.Param(jnp.asarray(bias)), True
+
+
+def operands(layer):
+    """mean, var, gamma, beta [C] and eps of a layer's prediction, as NumPy."""
+    variables = nnx_surgery.variables_of(layer)
+    native = nn.BatchNorm(epsilon=getattr(layer, "epsilon", 0))
+    own = layer.layer if isinstance(layer, Adapter) else native
+    return norms.operands(own, variables)
+
+
+# --- Which layer takes which batch norm ---------------------------------------------
+
+
+def find_pairs(model, X):
+    """[(batch norm, linear layer)]; ValueError for the first that cannot be folded."""
+    calls, watched = [], (*NORMS, *LINEAR)
+
+    def exchanged(path, node):
+        path = tuple(map(str, path))
+        return Watched(node, path, calls) if isinstance(node, watched) else node
+
+    nnx_surgery.outputs(
+        nnx.recursive_map(exchanged, nnx.clone(model)), X, ["prediction"]
+    )
+    found = [call for call in calls if isinstance(call.layer, NORMS)]
+    if not found:
+        raise ValueError("the model must have a batch norm; it has none")
+    return [(norm, linear_before(norm, calls)) for norm in found]
+
+
+def linear_before(norm, calls):
+    """The call of the linear layer that takes this batch norm in."""
+    try:
+        check_once(norm, calls, "it must")
+        own = getattr(norm.layer, "layer", norm.layer)
+        if isinstance(norm.layer, Adapter) and own.predicts_by_batch():
+            raise ValueError(
+                "it must predict by moving statistics; it predicts by those of the "
+                "batch"
+            )
+        state = norms.state_of(nnx_surgery.variables_of(norm.layer))
+        check_axis(norm.X, own.axis, state["moving_mean"].shape)
+        readers = [c for c in calls if c.Y is norm.X and isinstance(c.layer, LINEAR)]
+        if not readers:
+            raise ValueError(
+                "it must directly follow a convolution or dense layer; "
+                "what it reads comes from elsewhere"
+            )
+        check_once(readers[0], calls, f"{readers[0].name} must")
+        return readers[0]
+    except ValueError as error:
+        raise ValueError(f"{norm.name} cannot be folded: {error}") from None
