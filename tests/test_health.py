@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import small_garments
+from conftest import load_or_skip, small_garments
 
 from bn_from_scratch import training
 from bn_from_scratch.health import examine, health, page, report
@@ -189,6 +189,29 @@ def test_a_file(tmp_path):
     assert found.as_dict()["layers"][0]["symptoms"][0]["symptom"] == (
         "statistics never moved"
     )
+
+
+def test_a_file_without_statistics(tmp_path):
+    bn = load_or_skip("torch")
+    import torch
+
+    state = bn.LeNet(bn.builtin).state_dict()
+    path = tmp_path / "a.pt"
+    for left_out in (["bn2.running"], ["running"]):
+        kept = {k: v for k, v in state.items() if not any(s in k for s in left_out)}
+        kept = {k: v for k, v in kept.items() if not k.endswith("tracked")}
+        torch.save(kept, path)
+        places = health(path).by_symptom()
+        places = {s.name: [layer for layer, _ in v] for s, v in places.items()}
+        bare = ["bn2"] if left_out == ["bn2.running"] else ["bn1", "bn2", "bn3", "bn4"]
+        assert places["statistics missing"] == bare
+    (row,) = (r for r in health(path).rows if r.description.name == "bn2")
+    assert row.symptoms[0][1] == (
+        "there is gamma and beta, but no moving mean and variance"
+    )
+    torch.save({"a.weight": kept["conv1.weight"]}, path)
+    with pytest.raises(ValueError, match=r"has no batch norm$"):
+        health(path)
 
 
 # --- What is shown -------------------------------------------------------------------

@@ -117,11 +117,33 @@ def of_file(path):
     """Every batch norm of a file; what it does not say of settings stays None."""
     from bn_from_scratch.port import files
 
-    content = files.read(path)
+    content = files.read(path, check=lambda content: content)
+    found = content.norms | bare_norms(content)
+    if not found:
+        raise ValueError(f"{path} has no batch norm")
     return [
         Examined(describe(layer, norm), content.framework)
-        for layer, norm in content.norms.items()
+        for layer, norm in found.items()
     ]
+
+
+def bare_norms(content):
+    """{path: Norm} of the layers that have a gamma, [C], and nothing but a beta."""
+    from bn_from_scratch.port import names, words
+
+    theirs = words.names(content.framework, scratch=False)
+    ours = {theirs[name]: name for name in ("gamma", "beta")}
+    layers = {}
+    for name, array in content.others.items():
+        path, _, own = name.rpartition(".")
+        layers.setdefault(path, {})[own] = array
+    return {
+        path: names.make_norm(own, theirs, scratch=False)
+        for path, own in layers.items()
+        if theirs["gamma"] in own
+        and own.keys() <= ours.keys()
+        and all(v.ndim == 1 for v in own.values())
+    }
 
 
 def describe(path, norm):
@@ -129,5 +151,5 @@ def describe(path, norm):
     settings = {"eps": norm.eps, "momentum": norm.momentum, "axis": spec.CHANNEL_AXIS}
     settings |= {"statistics": "moving", "frozen": None}
     kind = "BatchNorm" if norm.scratch else "built-in"
-    sizes = norm.size, None
+    sizes = next(iter(norm.state.values())).size, None
     return Description(path, kind, not norm.scratch, *sizes, settings, norm.state)

@@ -35,6 +35,12 @@ def _no_statistics(layer):
         return "it predicts by the statistics of the batch"
 
 
+def _missing(layer):
+    moving = layer.settings["statistics"] == "moving"
+    if layer.state and moving and not layer.has_statistics:
+        return f"there is {' and '.join(layer.state)}, but no moving mean and variance"
+
+
 def _never_moved(layer):
     if layer.has_statistics and not layer.mean.any() and (layer.var == 1).all():
         return "every moving mean is 0 and every variance 1"
@@ -113,6 +119,12 @@ SYMPTOMS = [
         "no statistics",
         _no_statistics,
         "A prediction depends on what else is in the batch: keep moving averages.",
+    ),
+    Symptom(
+        "statistics missing",
+        _missing,
+        "Loaded, the layer predicts with mean 0 and variance 1: they must be state that"
+        " is saved with the parameters. (A layer norm has none, and needs none.)",
     ),
     Symptom(
         "statistics never moved",

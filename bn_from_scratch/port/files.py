@@ -26,8 +26,8 @@ CUSTOMARY = {
 }
 
 
-def read(path, from_=None, absent=None):
-    """What a file holds.
+def read(path, from_=None, absent=None, check=content.check):
+    """What a file holds, if it passes the check.
 
     from_: the framework of a .safetensors whose names could be of several.
     absent: "gamma" or "beta", of the layers of a .weights.h5 that have one of them.
@@ -48,7 +48,7 @@ def read(path, from_=None, absent=None):
         options = {"absent": absent}
     path.open("rb").close()  # absent or a folder: the system's own words
     try:
-        return content.check(module.read(path, **options))
+        return check(module.read(path, **options))
     except ValueError as error:
         raise ValueError(f"{path} cannot be carried: {error}") from None
 
