@@ -1,12 +1,13 @@
 """Health: every symptom is seen where it is, and none where all is well."""
 
+import importlib
 import json
 
 import numpy as np
 import pytest
 from conftest import load_or_skip, small_garments
 
-from bn_from_scratch import training
+from bn_from_scratch import spec, training
 from bn_from_scratch.health import examine, health, page, report
 from bn_from_scratch.health.symptoms import SYMPTOMS
 from bn_from_scratch.surgery.description import Description
@@ -160,6 +161,7 @@ def test_a_trained_network(bn, norm):
     assert [row.description.name for row in found.rows] == ["bn1", "bn2", "bn3", "bn4"]
     assert [row.n for row in found.rows] == [36864, 4096, 64, 64]
     assert all(row.gap < 0.3 for row in found.rows), found
+    assert all(0 < row.output_gap < 0.3 for row in found.rows), found
     assert found.well, found
 
 
@@ -172,6 +174,35 @@ def test_a_new_network_has_never_moved(bn):
     assert places["statistics never moved"] == ["bn1", "bn2", "bn3", "bn4"]
     assert places["too few values"] == ["bn3", "bn4"]
     assert places["training and prediction apart"] == ["bn1", "bn2", "bn3", "bn4"]
+    last = found.rows[-1].output_gap
+    assert all(row.output_gap < last for row in found.rows[:-1]), "it is nearest"
+
+
+def test_the_output_gap_is_that_of_one_layer_in_training(bn):
+    """For the last batch norm: the dense layer behind it makes it the logits'."""
+    trainer = trained(bn)
+    found = examined(bn, trainer)
+    X, _ = next(small_garments().train_batches(64, 0, 0))
+    weights = trainer.get_weights()
+    prediction = trainer.logits(X)
+    (last,) = (row for row in found.rows if row.description.name == "bn4")
+    inputs = inputs_of_the_last_norm(bn, trainer, X)
+    state = (weights[f"bn4.{k}"] for k in ("gamma", "beta"))
+    Y = spec.normalize(inputs, *spec.batch_stats(inputs), *state, spec.EPS)
+    logits = 1 / (1 + np.exp(-Y)) @ weights["dense3.weight"].T + weights["dense3.bias"]
+    gap = np.sqrt(np.square(logits - prediction).mean()) / prediction.std()
+    assert last.output_gap == pytest.approx(gap, rel=1e-3)
+
+
+def inputs_of_the_last_norm(bn, trainer, X):
+    """What bn4 is given while all before it predict."""
+    module = importlib.import_module(f"{bn.__name__}.reestimation")
+    options = {}
+    if "tensorflow" in bn.__name__ or "jax" in bn.__name__:
+        X = np.moveaxis(X, 1, -1)
+    if "jax" in bn.__name__:
+        options = {"variables": trainer.variables}
+    return module.run_in_training(trainer.model, X, ["bn4"], **options)[0]["bn4"][0]
 
 
 def test_what_is_no_model():
@@ -229,8 +260,8 @@ def example():
 
 def test_the_text_says_what_layers_share_once():
     assert str(example()).splitlines()[2:] == [
-        "a      BatchNorm1d         5       -    -  statistics never moved",
-        "<b>    BatchNorm1d         5       -    -  statistics never moved",
+        "a      BatchNorm1d         5       -    -       -  statistics never moved",
+        "<b>    BatchNorm1d         5       -    -       -  statistics never moved",
         "",
         "statistics never moved:",
         "  a: every moving mean is 0 and every variance 1",

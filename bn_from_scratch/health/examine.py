@@ -17,11 +17,15 @@ MOVE_WHEN_FROZEN = ("torch", "mxnet")  # requires_grad, grad_req: of gamma and b
 
 @dataclasses.dataclass(frozen=True)
 class Examined:
-    """A batch norm, its framework, and the inputs it got in a batch."""
+    """A batch norm, its framework, the inputs it got in a batch, and what came of it.
+
+    output_gap: how far the model's output moves if this layer alone is in training.
+    """
 
     description: Description
     framework: str
     inputs: list = dataclasses.field(default_factory=list)
+    output_gap: float | None = None
 
     def __getattr__(self, name):
         return getattr(self.description, name)
@@ -97,7 +101,7 @@ def row(layer):
     found = {s: s.evidence(layer) for s in SYMPTOMS}
     found = [(s, text) for s, text in found.items() if text]
     n = layer.n if layer.inputs else None
-    return Row(layer.description, n, layer.gap, found)
+    return Row(layer.description, n, layer.gap, layer.output_gap, found)
 
 
 def of_model(model, batch, variables):
@@ -106,11 +110,36 @@ def of_model(model, batch, variables):
     bn = backends.load(name)
     beside = {"variables": variables} if name == "jax" else {}
     traced = {"X": batch} | beside if beside else {}
-    described, inputs = bn.batch_norms(model, **traced), {}
+    described, inputs, shares = bn.batch_norms(model, **traced), {}, {}
     if batch is not None:
         module = importlib.import_module(f"{bn.__name__}.reestimation")
-        inputs = module.inputs_of_norms(model, batch, **beside)
-    return [Examined(d, name, inputs.get(path, [])) for path, d in described.items()]
+        run = functools.partial(module.run_in_training, model, batch, **beside)
+        inputs, _ = run()
+        shares = output_gaps(run, inputs)
+    return [
+        Examined(d, name, inputs.get(path, []), shares.get(path))
+        for path, d in described.items()
+    ]
+
+
+def output_gaps(run, paths):
+    """{path: how far the model's output moves if that batch norm alone is in training}.
+
+    Root mean square, in standard deviations of the prediction.
+    """
+    _, prediction = run(paths=[])
+    prediction, found = flat(prediction), {}
+    for path in paths:
+        moved = flat(run(paths=[path])[1]) - prediction
+        found[path] = float(np.sqrt(np.square(moved).mean()) / (prediction.std() or 1))
+    return found
+
+
+def flat(outputs):
+    """All values of one array or of a dict of arrays."""
+    if isinstance(outputs, dict):
+        return np.concatenate([flat(v) for v in outputs.values()])
+    return np.asarray(outputs, np.float64).ravel()
 
 
 def of_file(path):

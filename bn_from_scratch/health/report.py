@@ -13,13 +13,15 @@ ADVICE = {"initial_indent": "  -> ", "subsequent_indent": "     "}
 class Row:
     """One layer: its symptoms with their evidence in words.
 
-    n: values per channel in the batch; gap: between training and prediction, in
-    standard deviations; None where there was no batch.
+    n: values per channel in the batch; gap: between training and prediction of the
+    normalized input, in standard deviations; output_gap: of the model's output, if this
+    layer alone changes its mode.  None where there was no batch.
     """
 
     description: Description
     n: int | None
     gap: float | None
+    output_gap: float | None
     symptoms: list
 
     @property
@@ -27,9 +29,10 @@ class Row:
         d = self.description
         size = "-" if d.num_features is None else d.num_features
         n = "-" if self.n is None else self.n
-        gap = "-" if self.gap is None else f"{self.gap:.2g}"
+        gaps = self.gap, self.output_gap
+        gaps = ("-" if gap is None else f"{gap:.2g}" for gap in gaps)
         names = ", ".join(s.name for s, _ in self.symptoms) or "well"
-        return [d.name, d.kind, size, n, gap, names]
+        return [d.name, d.kind, size, n, *gaps, names]
 
     def as_dict(self):
         name, kind, *_ = self.cells
@@ -38,6 +41,7 @@ class Row:
             for s, text in self.symptoms
         ]
         sizes = {"values_per_channel": self.n, "gap": self.gap}
+        sizes |= {"output_gap": self.output_gap}
         return {"layer": name, "kind": kind} | sizes | {"symptoms": found}
 
 
@@ -58,7 +62,7 @@ class Health:
         return {"model": self.model, "well": self.well, "layers": rows}
 
     def __str__(self):
-        header = ["layer", "kind", "channels", "values", "gap", "seen"]
+        header = ["layer", "kind", "channels", "values", "gap", "output", "seen"]
         lines = [table(header, [row.cells for row in self.rows])]
         for symptom, places in self.by_symptom().items():
             lines += ["", f"{symptom.name}:"]

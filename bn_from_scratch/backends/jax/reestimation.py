@@ -1,7 +1,6 @@
 """Statistics taken anew: the moving averages become those of a whole data set."""
 
 import itertools
-from functools import partial
 
 import jax
 import numpy as np
@@ -37,20 +36,28 @@ def pooled_statistics(model, batches, variables):
     """{path: {"moving_mean", "moving_var"}}: what `reestimate` writes."""
     first, batches = itertools.tee(batches)
     described = batch_norms(model, next(first), variables)
-    traced = jax.jit(partial(traced_inputs, model))
-    inputs = (jax.tree.map(np.asarray, traced(X, variables)) for X in batches)
+    inputs_of = jax.jit(lambda X, variables: traced(model, X, variables)[0])
+    inputs = (jax.tree.map(np.asarray, inputs_of(X, variables)) for X in batches)
     return pooled(inputs, described)
 
 
 def inputs_of_norms(model, X, variables=None):
     """{path: [what each batch norm is given]} while all of them take the batch's."""
+    return run_in_training(model, X, variables=variables)[0]
+
+
+def run_in_training(model, X, paths=None, variables=None):
+    """A prediction in which these batch norms take the batch's statistics, or all.
+
+    Returns {path: [what each of them is given]} and what the module answers.
+    """
     if isinstance(model, nnx.Module):
-        return inputs_of_nnx(model, X)
-    return jax.tree.map(np.asarray, traced_inputs(model, X, variables))
+        return run_nnx(model, X, paths)
+    return jax.tree.map(np.asarray, traced(model, X, variables, paths))
 
 
-def traced_inputs(model, X, variables):
-    """`inputs_of_norms` of a linen module, as arrays of JAX, so that it compiles."""
+def traced(model, X, variables, paths=None):
+    """`run_in_training` of a linen module, as arrays of JAX, so that it compiles."""
     found = {}
 
     def answer(layer, args, kwargs):
@@ -58,16 +65,18 @@ def traced_inputs(model, X, variables):
             return None
         X, _, options = norms.call_of(layer, args, kwargs)
         options = {k: v for k, v in options.items() if v is not None}
-        if getattr(layer, "frozen", None) == "all":
-            return None
-        found.setdefault(".".join(layer.path), []).append(X)
+        path = ".".join(layer.path)
+        moves = getattr(layer, "frozen", None) != "all"
+        training = moves and (paths is None or path in paths)
+        if training:
+            found.setdefault(path, []).append(X)
         mode = {"use_running_average": None} if norms.is_native(layer) else {}
         again = layer.clone(parent=layer.scope, **mode)
-        return call(again, X, training=True, **options)
+        return call(again, X, training=training, **options)
 
     inputs, mode = X if isinstance(X, tuple) else (X,), rewiring.mode_of(model, False)
-    rewiring.rewired(model, answer).apply(variables, *inputs, mutable=True, **mode)
-    return found
+    rewired = rewiring.rewired(model, answer)
+    return found, rewired.apply(variables, *inputs, mutable=True, **mode)[0]
 
 
 # --- nnx -----------------------------------------------------------------------------
@@ -98,17 +107,17 @@ def reestimate_nnx(model, batches):
     return model
 
 
-def inputs_of_nnx(model, X):
-    """`inputs_of_norms` of an nnx module."""
+def run_nnx(model, X, paths=None):
+    """`run_in_training` of an nnx module."""
     found, described = {}, batch_norms(model)
 
     def recorded(path, node):
         path = nnx_surgery.dotted(path)
-        if path not in described or described[path].settings["frozen"] == "all":
+        fixed = path not in described or described[path].settings["frozen"] == "all"
+        if fixed or (paths is not None and path not in paths):
             return node
         return Recorder(node, found.setdefault(path, []))
 
     model = nnx.recursive_map(recorded, nnx.clone(model))
     model.eval()
-    model(X)
-    return found
+    return found, jax.tree.map(np.asarray, model(X))

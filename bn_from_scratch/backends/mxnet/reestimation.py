@@ -31,10 +31,19 @@ def pooled_statistics(model, batches):
 
 def inputs_of_norms(model, X):
     """{path: [what each batch norm is given]} while all of them take the batch's."""
+    return run_in_training(model, X)[0]
+
+
+def run_in_training(model, X, paths=None):
+    """A prediction in which these batch norms take the batch's statistics, or all.
+
+    Returns {path: [what each of them is given]} and what the model answers.
+    """
     described, model, found = batch_norms(model), copying.copied(model), {}
     model.hybridize(False)
     for path, layer in norms_of(model).items():
-        if described[path].settings["frozen"] != "all":
+        moves = described[path].settings["frozen"] != "all"
+        if moves and (paths is None or path in paths):
             found[path] = []
 
             def record(layer, inputs, path=path):
@@ -43,8 +52,7 @@ def inputs_of_norms(model, X):
             layer.register_forward_pre_hook(record)
             layer.forward = in_training(layer.forward)
     with autograd.predict_mode():
-        model(copying.as_input(X, model))
-    return found
+        return found, copying.arrays(model(copying.as_input(X, model)))
 
 
 def in_training(forward):

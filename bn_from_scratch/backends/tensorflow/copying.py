@@ -105,10 +105,10 @@ def outputs(model, X, modes):
     """{mode: {place: array}}: what a model answers.  Training moves only a copy."""
     X = keras.tree.map_structure(keras.ops.convert_to_tensor, X)
     answers = {mode: rebuilt(model)(X, training=mode == "training") for mode in modes}
-    return {mode: _arrays(Y) for mode, Y in answers.items()}
+    return {mode: arrays(Y) for mode, Y in answers.items()}
 
 
-def _arrays(Y):
+def arrays(Y):
     leaves = map(keras.ops.convert_to_numpy, keras.tree.flatten(Y))
     return {str(i): np.asarray(Y) for i, Y in enumerate(leaves)}
 

@@ -32,13 +32,22 @@ def pooled_statistics(model, batches):
 
 def inputs_of_norms(model, X):
     """{path: [what each batch norm is given]} while all of them take the batch's."""
+    return run_in_training(model, X)[0]
+
+
+def run_in_training(model, X, paths=None):
+    """A prediction in which these batch norms take the batch's statistics, or all.
+
+    Returns {path: [what each of them is given]} and what the model answers.
+    """
     model, found = copying.rebuilt(model), {}
     for path, layer in norms_of(model).items():
-        if layer.trainable and getattr(layer, "frozen", None) != "all":
+        moves = layer.trainable and getattr(layer, "frozen", None) != "all"
+        if moves and (paths is None or path in paths):
             found[path] = []
             layer.call = recorded(layer.call, found[path])
-    model(keras.tree.map_structure(keras.ops.convert_to_tensor, X), training=False)
-    return found
+    X = keras.tree.map_structure(keras.ops.convert_to_tensor, X)
+    return found, copying.arrays(model(X, training=False))
 
 
 def recorded(call, inputs):

@@ -37,9 +37,17 @@ def pooled_statistics(model, batches):
 
 def inputs_of_norms(model, X):
     """{path: [what each batch norm is given]} while all of them take the batch's."""
+    return run_in_training(model, X)[0]
+
+
+def run_in_training(model, X, paths=None):
+    """A prediction in which these batch norms take the batch's statistics, or all.
+
+    Returns {path: [what each of them is given]} and what the model answers.
+    """
     model, found = copying.copied(model).eval(), {}
     for path, layer in norms_of(model).items():
-        if getattr(layer, "frozen", None) != "all":
+        if getattr(layer, "frozen", None) != "all" and (paths is None or path in paths):
             layer.train()
 
             def record(layer, inputs, path=path):
@@ -47,5 +55,4 @@ def inputs_of_norms(model, X):
 
             layer.register_forward_pre_hook(record)
     with torch.no_grad():
-        model(copying.as_input(X, model))
-    return found
+        return found, copying.arrays(model(copying.as_input(X, model)))
