@@ -41,8 +41,8 @@ def train_in_phases(
     epochs = max_epochs if quantize_after is None else quantize_after
     if quantize_after is not None and not 1 <= quantize_after < max_epochs:
         raise ValueError(
-            f"quantize_after must be from 1 to {max_epochs - 1}, so that epochs are "
-            f"left to fine-tune in; got {quantize_after}"
+            f"quantize_after must be at least 1 and below max_epochs={max_epochs}; "
+            f"got {quantize_after}"
         )
     bn, settings = backends.load(backend, dtype), settings | {"accumulate": accumulate}
     trainer = bn.Trainer(max_epochs=epochs, seed=seed, **settings)

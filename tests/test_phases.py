@@ -45,10 +45,7 @@ def test_without_further_phases_it_is_training(garments):
 
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_an_epoch_that_is_none(epoch, garments):
-    message = (
-        "^quantize_after must be from 1 to 1, so that epochs are left to fine-tune in; "
-        f"got {epoch}$"
-    )
+    message = f"^quantize_after must be at least 1 and below max_epochs=2; got {epoch}$"
     with pytest.raises(ValueError, match=message):
         phases.train_in_phases(
             "torch", "scratch", garments, max_epochs=2, quantize_after=epoch
