@@ -18,3 +18,19 @@ def fold(weight, bias, mean, var, gamma, beta, eps, axis=0):
     bias = np.zeros(factor.shape) if bias is None else bias
     folded = weight * factor.reshape(shape), factor * bias + shift
     return tuple(v.astype(weight.dtype) for v in folded)
+
+
+def fold_all(fold, pairs, refuse):
+    """What `fold(pairs)` gives; ValueError names the pair at fault.
+
+    refuse(pair, error) -> the error to raise for a pair that alone cannot be folded.
+    """
+    try:
+        return fold(pairs)
+    except ValueError:
+        for pair in pairs:
+            try:
+                fold([pair])
+            except ValueError as error:
+                raise refuse(pair, error) from None
+        raise

@@ -9,7 +9,7 @@ from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from bn_from_scratch.backends.jax import nnx_folding, norms, rewiring
-from bn_from_scratch.backends.jax.tracing import LINEAR, find_pairs
+from bn_from_scratch.backends.jax.tracing import LINEAR, find_pairs, refusal
 from bn_from_scratch.surgery import folding, proof
 
 
@@ -34,19 +34,7 @@ def fold_batch_norm(model, X, variables=None):
         proof.prove(before, after, tolerance)
         return folded, written
 
-    try:
-        return proven(pairs)
-    except ValueError:
-        # The trace knows who gave what a batch norm reads, not who else reads it.
-        for norm, linear in pairs:
-            try:
-                proven([(norm, linear)])
-            except ValueError as error:
-                raise ValueError(
-                    f"{norm.name} cannot be folded: it alone must read {linear.name}; "
-                    f"{error}"
-                ) from None
-        raise
+    return folding.fold_all(proven, pairs, refusal)
 
 
 def paths_of(pairs):

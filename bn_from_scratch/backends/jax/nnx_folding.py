@@ -7,7 +7,7 @@ from flax import nnx
 
 from bn_from_scratch.backends.jax import nnx_surgery, norms, rewiring
 from bn_from_scratch.backends.jax.nnx_surgery import NORMS, Adapter
-from bn_from_scratch.backends.jax.tracing import Call, check_axis, check_once
+from bn_from_scratch.backends.jax.tracing import Call, check_axis, check_once, refusal
 from bn_from_scratch.surgery import folding, proof
 
 LINEAR = (nnx.Linear, nnx.Conv, nnx.ConvTranspose)
@@ -43,18 +43,7 @@ def fold_batch_norm(model, X):
         proof.prove(before, nnx_surgery.outputs(new, X, ["prediction"]), tolerance)
         return new
 
-    try:
-        return proven(pairs)
-    except ValueError:
-        for norm, linear in pairs:  # a sum may read the linear layer too
-            try:
-                proven([(norm, linear)])
-            except ValueError as error:
-                raise ValueError(
-                    f"{norm.name} cannot be folded: it alone must read {linear.name}; "
-                    f"{error}"
-                ) from None
-        raise
+    return folding.fold_all(proven, pairs, refusal)
 
 
 def folded(model, pairs):

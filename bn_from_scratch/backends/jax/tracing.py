@@ -105,3 +105,14 @@ def check_once(call, calls, subject):
     times = Counter(other.path for other in calls)[call.path]
     if times > 1:
         raise ValueError(f"{subject} be used once; it is used {times} times")
+
+
+def refusal(pair, error):
+    """The error for a pair that keeps the output no longer, once folded.
+
+    A trace knows who gave what a batch norm reads, not who else reads it.
+    """
+    norm, linear = pair
+    return ValueError(
+        f"{norm.name} cannot be folded: it alone must read {linear.name}; {error}"
+    )

@@ -32,19 +32,11 @@ def prove(model, X, plan):
     """Raise ValueError unless folding keeps the output; name the layer at fault."""
     before = copying.outputs(model, X, ["prediction"])
 
-    def attempt(plan):
-        after = folded(copying.exact(model), plan)
+    def fold(pairs):
+        after = folded(copying.exact(model), dict(pairs))
         proof.prove(before, copying.outputs(after, X, ["prediction"]))
 
-    try:
-        attempt(plan)
-    except ValueError:
-        for path, name in plan.items():
-            try:
-                attempt({path: name})
-            except ValueError as error:
-                raise refusal(path, error) from error
-        raise
+    folding.fold_all(fold, plan.items(), lambda pair, why: refusal(pair[0], why))
 
 
 def folded(model, plan):
