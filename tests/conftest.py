@@ -5,6 +5,7 @@ import functools
 import pytest
 
 from bn_from_scratch import backends, data
+from bn_from_scratch.surgery import folding, proof
 
 
 @pytest.fixture(params=backends.NAMES)
@@ -34,3 +35,42 @@ def small_garments():
 @pytest.fixture
 def garments():
     return small_garments()
+
+
+@pytest.fixture
+def differences(monkeypatch):
+    """What the proofs of surgery find, output by output."""
+    found, prove = [], proof.prove
+
+    def noted(*outputs):
+        found.extend(prove(*outputs).values())
+
+    monkeypatch.setattr(proof, "prove", noted)
+    return found
+
+
+SLIGHTLY = r"in prediction would change by \d\.\de-0[56] of"
+
+
+@pytest.fixture
+def slightly_wrong(monkeypatch):
+    """Given a backend, fold(model, X) and replace(model, X) that change the output by
+    some 1e-5 of its largest value: more than may be, and less than 16 bits show."""
+    fold = folding.fold
+
+    def folded(*operands):
+        weight, bias = fold(*operands)
+        return weight * 1.00003, bias
+
+    monkeypatch.setattr(folding, "fold", folded)
+
+    def surgeries(bn):
+        def make(*sizes, eps, **settings):
+            return bn.BatchNorm(*sizes, eps=eps + 2e-5, **settings)
+
+        def replace(model, X, **variables):
+            return bn.replace_batch_norm(model, make, X, **variables)
+
+        return bn.fold_batch_norm, replace
+
+    return surgeries

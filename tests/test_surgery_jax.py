@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import load_or_skip
+from conftest import SLIGHTLY, load_or_skip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -168,12 +168,49 @@ def test_training_moves_the_statistics_as_before():
             np.testing.assert_allclose(after[path].state[name], value, rtol=1e-10)
 
 
-def test_float32_is_proven_as_far_as_its_sums_allow():
-    X = jnp.asarray(rng.normal(size=(4, 28, 28, 1)), "float32")
-    model = bn.BNLeNet(bn.builtin)
-    variables = initialized(model, X, training=False)
-    _, written = bn.replace_batch_norm(model, bn.BatchNorm, X, variables=variables)
-    assert {v.dtype.name for v in jax.tree.leaves(written)} == {"float32"}
+class Casting(nn.Module):
+    """A module whose layers cast to a dtype, those it is given and those it makes."""
+
+    linear: nn.Module
+    dtype: str
+
+    @nn.compact
+    def __call__(self, X, train):
+        Y = nn.tanh(nn.BatchNorm(not train, dtype=self.dtype)(self.linear(X)))
+        Y = nn.Dense(6, dtype=self.dtype, param_dtype=self.dtype)(Y)
+        Y = nn.Dropout(0.2, deterministic=not train)(Y)
+        return nn.BatchNorm(not train, dtype=self.dtype, name="last")(Y)
+
+
+def casting(dtype):
+    """A module, its variables and its X, made where JAX has no float64."""
+    model = Casting(nn.Dense(6, dtype=dtype), dtype)
+    with jax.enable_x64(False):
+        X = jnp.asarray(rng.normal(3, 2, (8, 5)), "float32")
+        return model, initialized(model, X, train=False), X
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_every_dtype_is_proven_in_float64(dtype, differences):
+    model, variables, X = casting(dtype)
+    with jax.enable_x64(False):
+        made = bn.replace_batch_norm(model, bn.BatchNorm, X, variables=variables)
+        folded = bn.fold_batch_norm(model, X, variables)
+        for new, written in (made, folded):
+            dtypes = {v.dtype.name for v in jax.tree.leaves(written)}
+            assert dtypes == {"float32", dtype}
+            assert predicted(new, written, X).dtype == dtype
+    assert len(differences) == 3 and max(differences) < 1e-13
+    assert model.dtype == model.linear.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_small_difference_is_refused(dtype, slightly_wrong):
+    model, variables, X = casting(dtype)
+    for surgery in slightly_wrong(bn):
+        with jax.enable_x64(False), pytest.raises(ValueError, match=SLIGHTLY):
+            surgery(model, X, variables=variables)
+    assert model.linear.dtype == dtype
 
 
 def test_a_module_without_variables():
@@ -609,6 +646,50 @@ class Residual(nnx.Module):
 
 def residual():
     return randomized_nnx(Residual(nnx.Rngs(0)))
+
+
+class CastingNNX(nnx.Module):
+    """Layers that cast to a dtype."""
+
+    def __init__(self, dtype, rngs):
+        own = {"dtype": dtype, "rngs": rngs}
+        self.linear, self.norm = nnx.Linear(5, 6, **own), nnx.BatchNorm(6, **own)
+        self.dropout = nnx.Dropout(0.2, rngs=rngs)
+        self.last, self.out = nnx.BatchNorm(4, **own), nnx.Linear(6, 4, **own)
+
+    def __call__(self, X):
+        return self.last(self.out(self.dropout(nnx.tanh(self.norm(self.linear(X))))))
+
+
+def casting_nnx(dtype):
+    with jax.enable_x64(False):
+        model = randomized_nnx(CastingNNX(dtype, nnx.Rngs(0)))
+        return model, jnp.asarray(rng.normal(3, 2, (8, 5)), "float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", None])
+def test_every_dtype_of_an_nnx_module_is_proven_in_float64(dtype, differences):
+    model, X = casting_nnx(dtype)
+    before = jax.tree.map(np.array, nnx.state(model, nnx.Param, nnx.BatchStat))
+    with jax.enable_x64(False):
+        ours = bn.replace_batch_norm(model, bn.BatchNorm, X)
+        folded = bn.fold_batch_norm(ours, X)
+        for new in (ours, folded):
+            assert new.linear.kernel.dtype == "float32" and new.linear.dtype == dtype
+            new.eval()
+            assert new(X).dtype == (dtype or "float32")
+    assert len(differences) == 3 and max(differences) < 1e-13
+    assert model.linear.dtype == model.norm.dtype == dtype
+    assert ours.norm.layer.dtype == "float32"
+    equal(nnx.state(model, nnx.Param, nnx.BatchStat), before)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_small_difference_of_an_nnx_module_is_refused(dtype, slightly_wrong):
+    model, X = casting_nnx(dtype)
+    for surgery in slightly_wrong(bn):
+        with jax.enable_x64(False), pytest.raises(ValueError, match=SLIGHTLY):
+            surgery(model, X)
 
 
 def randomized_nnx(model):

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from conftest import load_or_skip
+from conftest import SLIGHTLY, load_or_skip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -273,6 +273,14 @@ def test_float32_is_proven_in_float64():
     folded = bn.fold_batch_norm(ours, to_mxnet(images))
     assert {v.dtype.name for v in values(folded).values()} == {"float32"}
     close(predict(folded, images), predict(model, images), 1e-5)
+
+
+def test_a_small_difference_is_refused(slightly_wrong):
+    model = chain(nn.Dense(4), nn.BatchNorm())
+    model.cast("float32")
+    for surgery in slightly_wrong(bn):
+        with pytest.raises(ValueError, match=SLIGHTLY):
+            surgery(model, FEATURES.astype("float32"))
 
 
 def test_hybridized_models():

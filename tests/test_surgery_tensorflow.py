@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from conftest import load_or_skip
+from conftest import SLIGHTLY, load_or_skip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +14,7 @@ bn = load_or_skip("tensorflow")
 import keras  # noqa: E402
 from keras import layers as nn  # noqa: E402
 
+from bn_from_scratch.backends.tensorflow import copying  # noqa: E402
 from bn_from_scratch.surgery import proof  # noqa: E402
 
 rng = np.random.default_rng(0)
@@ -148,13 +149,77 @@ def test_mobile_net_there_and_back():
     equal(state(model), before)
 
 
-def test_float32_is_proven_as_far_as_its_sums_allow():
-    model = net(X=(X := columns.astype("float32")))
+POLICIES = "float32", "mixed_float16", "mixed_bfloat16", "float16", "bfloat16"
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_dtype_policy_is_proven_in_float64(policy, differences):
+    keras.config.set_dtype_policy(policy)
+    model, X = net(), columns.astype("float32")
     ours = bn.replace_batch_norm(model, bn.BatchNorm, X)
-    assert {v.dtype for v in ours.variables} == {"float64"}
+    folded = bn.fold_batch_norm(ours, X)
+    assert len(differences) == 3 and max(differences) < 1e-13
+    for copy in (ours, folded):
+        assert {v.dtype_policy.name for v in copy.layers} == {policy}
+    assert keras.config.dtype_policy().name == policy
+    assert keras.config.floatx() == "float32"
+
+
+def test_mobile_net_is_proven_in_float64(differences):
+    """In float32 it differs by 1e-5 in training, from rounding alone."""
+    model, X = mobile("mixed_bfloat16"), rng.normal(size=(8, 32, 32, 3))
+    ours = bn.replace_batch_norm(model, bn.BatchNorm, X)
+    bn.fold_batch_norm(ours, X)
+    assert len(differences) == 3 and max(differences) < 1e-12
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_small_difference_is_refused(policy, slightly_wrong):
+    keras.config.set_dtype_policy(policy)
+    model, X = net(), columns.astype("float32")
+    for surgery in slightly_wrong(bn):
+        with pytest.raises(ValueError, match=SLIGHTLY):
+            surgery(model, X)
+    assert keras.config.dtype_policy().name == policy
+
+
+@keras.saving.register_keras_serializable()
+class Pair(nn.Layer):
+    """A layer that makes others, without a word on their dtype."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = nn.Dense(5, name="dense")
+
+    def build(self, shape):
+        self.again = nn.Dense(5, name="again")
+        self.dense.build(shape)
+        self.again.build(shape)
+
+    def call(self, X):
+        one = keras.ops.ones((), keras.config.floatx())
+        return self.again(keras.ops.tanh(self.dense(X) * one))
+
+
+def test_layers_in_layers_are_proven_in_float64(differences):
     keras.config.set_dtype_policy("float32")
-    ours = bn.replace_batch_norm(net(), bn.BatchNorm, X)
-    assert {v.dtype for v in ours.variables} == {"float32"}
+    X = {"words": keras.Input((4,), dtype="int32", name="words")}
+    X["more"] = keras.Input((4, 5), name="more")
+    inner = [keras.Input((4, 5)), Pair(), nn.BatchNormalization()]
+    inner = keras.Sequential(inner, name="inner")
+    Y = nn.Embedding(7, 5)(nn.Hashing(7, dtype="int32")(X["words"]))
+    Y = nn.Add()([Y, nn.TimeDistributed(nn.Dense(5))(X["more"])])
+    cells = nn.RNN([nn.GRUCell(3), nn.LSTMCell(3)])
+    Y = nn.Bidirectional(cells)(nn.Dropout(0.2)(inner(Y)))
+    model = randomized(keras.Model(X, nn.BatchNormalization()(nn.Dense(6)(Y))))
+    given = {"words": rng.integers(0, 7, (8, 4)), "more": rng.normal(size=(8, 4, 5))}
+    bn.replace_batch_norm(model, bn.BatchNorm, given)
+    assert len(differences) == 2 and max(differences) < 1e-13
+    exact = copying.exact(model)
+    assert {v.dtype for v in exact.weights} == {"float64"}
+    dtypes = {name: v.dtype for name, v in exact.input.items()}
+    assert dtypes == {"words": "int32", "more": "float64"}
+    assert exact.get_layer("inner").inputs[0].dtype == "float64"
 
 
 def test_the_dtype_policy_is_kept():

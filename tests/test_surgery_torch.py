@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from conftest import load_or_skip
+from conftest import SLIGHTLY, load_or_skip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from resnet import ResNet18
@@ -211,6 +211,14 @@ def test_float32_is_proven_in_float64():
     folded = bn.fold_batch_norm(ours, torch.from_numpy(images))
     assert {v.dtype for v in folded.state_dict().values()} == {torch.float32}
     close(predict(folded, images), predict(model, images), 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_small_difference_is_refused(dtype, slightly_wrong):
+    model = randomized(nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4))).to(dtype)
+    for surgery in slightly_wrong(bn):
+        with pytest.raises(ValueError, match=SLIGHTLY):
+            surgery(model, FEATURES)
 
 
 def test_the_model_is_not_touched():

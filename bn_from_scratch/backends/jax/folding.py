@@ -8,7 +8,7 @@ from flax import linen as nn
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from bn_from_scratch.backends.jax import nnx_folding, norms, rewiring
+from bn_from_scratch.backends.jax import exact, nnx_folding, norms, rewiring
 from bn_from_scratch.backends.jax.tracing import LINEAR, find_pairs, refusal
 from bn_from_scratch.surgery import folding, proof
 
@@ -18,23 +18,32 @@ def fold_batch_norm(model, X, variables=None):
     the convolution or dense layer before it and answers with what it reads; of an nnx
     module, the new module alone.
 
-    The output on X is proven to stay; a batch norm that cannot be folded raises
-    ValueError with the reason.
+    The output on X is proven to stay (in float64); a batch norm that cannot be folded
+    raises ValueError with the reason.
     """
     if isinstance(model, nnx.Module):
         return nnx_folding.fold_batch_norm(model, X)
     pairs = find_pairs(model, X, variables)
+    prove(model, variables, X, pairs)
+    return folded(model, variables, pairs)
+
+
+def prove(model, variables, X, pairs):
+    """Raise ValueError unless folding keeps the output; name the layer at fault."""
     before = rewiring.outputs(model, variables, X, ["prediction"])
-    tolerance = rewiring.tolerance_of(variables)
 
-    def proven(pairs):
-        folded = rewiring.rewired(model, partial(answer, paths_of(pairs)))
-        written = rewritten(variables, pairs)
-        after = rewiring.outputs(folded, written, X, ["prediction"])
-        proof.prove(before, after, tolerance)
-        return folded, written
+    def fold(pairs):
+        with exact.arithmetic():
+            after = folded(model, exact.widened(variables), pairs)
+        proof.prove(before, rewiring.outputs(*after, X, ["prediction"]))
 
-    return folding.fold_all(proven, pairs, refusal)
+    folding.fold_all(fold, pairs, refusal)
+
+
+def folded(model, variables, pairs):
+    """The module and variables in which these pairs are one layer each."""
+    new = rewiring.rewired(model, partial(answer, paths_of(pairs)))
+    return new, rewritten(variables, pairs)
 
 
 def paths_of(pairs):

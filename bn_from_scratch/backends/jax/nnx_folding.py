@@ -5,7 +5,7 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx
 
-from bn_from_scratch.backends.jax import nnx_surgery, norms, rewiring
+from bn_from_scratch.backends.jax import exact, nnx_surgery, norms
 from bn_from_scratch.backends.jax.nnx_surgery import NORMS, Adapter
 from bn_from_scratch.backends.jax.tracing import Call, check_axis, check_once, refusal
 from bn_from_scratch.surgery import folding, proof
@@ -35,15 +35,20 @@ class Passed(nnx.Module):
 def fold_batch_norm(model, X):
     """A new module for prediction: `folding.fold_batch_norm` of an nnx module."""
     pairs = find_pairs(model, X)
+    with exact.arithmetic():
+        prove(exact.module(model), exact.widened(X))
+    return folded(model, pairs)
+
+
+def prove(model, X):
+    """Raise ValueError unless folding keeps the output; name the layer at fault."""
     before = nnx_surgery.outputs(model, X, ["prediction"])
-    tolerance = rewiring.tolerance_of(nnx.state(model, nnx.Param))
 
-    def proven(pairs):
-        new = folded(model, pairs)
-        proof.prove(before, nnx_surgery.outputs(new, X, ["prediction"]), tolerance)
-        return new
+    def fold(pairs):
+        after = nnx_surgery.outputs(folded(model, pairs), X, ["prediction"])
+        proof.prove(before, after)
 
-    return folding.fold_all(proven, pairs, refusal)
+    folding.fold_all(fold, find_pairs(model, X), refusal)
 
 
 def folded(model, pairs):
@@ -90,9 +95,7 @@ def find_pairs(model, X):
         path = tuple(map(str, path))
         return Watched(node, path, calls) if isinstance(node, watched) else node
 
-    nnx_surgery.outputs(
-        nnx.recursive_map(exchanged, nnx.clone(model)), X, ["prediction"]
-    )
+    nnx_surgery.run(nnx.recursive_map(exchanged, nnx.clone(model)), X)
     found = [call for call in calls if isinstance(call.layer, NORMS)]
     if not found:
         raise ValueError("the model must have a batch norm; it has none")

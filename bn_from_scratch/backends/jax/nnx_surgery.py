@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from bn_from_scratch.backends.jax import norms, rewiring
+from bn_from_scratch.backends.jax import exact, norms, rewiring
 from bn_from_scratch.surgery import proof
 from bn_from_scratch.surgery.description import Description
 
@@ -109,7 +109,7 @@ def replace_batch_norm(model, make, X=None, modes=("prediction", "training")):
     new = nnx.recursive_map(exchanged, nnx.clone(model))
     if X is not None:
         before, after = (outputs(m, X, modes) for m in (model, new))
-        proof.prove(before, after, rewiring.tolerance_of(nnx.state(model, nnx.Param)))
+        proof.prove(before, after)
     return new
 
 
@@ -131,11 +131,15 @@ def replacement(path, layer, make):
 
 
 def outputs(model, X, modes):
-    """{mode: {place: array}}: what an nnx module answers, each time from a clone."""
-    X, found = X if isinstance(X, tuple) else (X,), {}
-    for mode in modes:
-        training, clone = mode == "training", nnx.clone(model)
-        clone.train() if training else clone.eval()
-        Y = clone(*X, **rewiring.mode_of(clone, training))
-        found[mode] = {str(i): np.asarray(v) for i, v in enumerate(jax.tree.leaves(Y))}
-    return found
+    """{mode: {place: array}}: what copies of an nnx module answer, in float64."""
+    with exact.arithmetic():
+        X = exact.widened(X)
+        answers = {m: run(exact.module(model), X, m == "training") for m in modes}
+        return {mode: exact.arrays(Y) for mode, Y in answers.items()}
+
+
+def run(model, X, training=False):
+    """What an nnx module answers; X may be a tuple of inputs."""
+    model.train() if training else model.eval()
+    X = X if isinstance(X, tuple) else (X,)
+    return model(*X, **rewiring.mode_of(model, training))

@@ -36,16 +36,26 @@ def fold_batch_norm(model, X):
     """A new model for prediction, in which each batch norm is part of the layer before.
 
     What stood for the batch norm is an Identity of its name.  The output on X is proven
-    to stay; a batch norm that cannot be folded raises ValueError with the reason.
+    to stay (in float64); a batch norm that cannot be folded raises ValueError with the
+    reason.
     """
+    new = folded(model)
+    models = model, folded(copying.exact(model))
+    before, after = (copying.outputs(m, X, ["prediction"]) for m in models)
+    proof.prove(before, after)
+    return new
+
+
+def folded(model):
+    """A new model, each batch norm of which is an Identity."""
     norms = norms_of(model, (Native, BatchNorm, *LAYER_NORMS))
     if not norms:
         raise ValueError("the model must have a batch norm; it has none")
     plan = pairs(model, norms)
-    folded = {id(linear): norm for norm, linear in plan}
+    taken = {id(linear): norm for norm, linear in plan}
 
     def clone(layer):
-        if id(layer) in folded:
+        if id(layer) in taken:
             config = layer.get_config() | {"use_bias": True}
             return type(layer).from_config(config)
         if any(layer is norm for norm, _ in plan):
@@ -53,15 +63,12 @@ def fold_batch_norm(model, X):
         return copying.cloned(layer)
 
     def write(old, new):
-        if id(old) in folded:
-            write_folded(old, folded[id(old)], new)
+        if id(old) in taken:
+            write_folded(old, taken[id(old)], new)
         elif not isinstance(new, nn.Identity):
             copying.write(old, new)
 
-    copy = copying.rebuilt(model, clone, write)
-    before, after = (copying.outputs(m, X, ["prediction"]) for m in (model, copy))
-    proof.prove(before, after, copying.tolerance_of(model))
-    return copy
+    return copying.rebuilt(model, clone, write)
 
 
 def write_folded(linear, norm, new):

@@ -73,7 +73,8 @@ def replace_batch_norm(model, make, X=None, modes=("prediction", "training")):
     given all settings, name and initializers too.  Parameters and statistics, the dtype
     policy and `trainable` are kept; what a variant counts besides, if the new layer
     counts it.  With an input X the outputs of both models are proven equal in these
-    modes, or ValueError is raised.  A variant differs in training: leave that out.
+    modes (in float64), or ValueError is raised.  A variant differs in training: leave
+    that out.
     """
     norms = norms_of(model)
     if not norms:
@@ -102,7 +103,7 @@ def replace_batch_norm(model, make, X=None, modes=("prediction", "training")):
             )
     if X is not None:
         before, after = (copying.outputs(m, X, modes) for m in (model, copy))
-        proof.prove(before, after, copying.tolerance_of(model))
+        proof.prove(before, after)
     return copy
 
 

@@ -1,0 +1,67 @@
+"""Run Flax modules in float64, whatever they are made for: there, the same sums in
+another order show no difference."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import nnx
+
+try:
+    from jax import enable_x64
+except ImportError:  # before JAX 0.8
+    from jax.experimental import enable_x64
+
+FIELDS = "dtype", "param_dtype"  # what layers cast to; None as their operands are
+
+
+@contextlib.contextmanager
+def arithmetic():
+    """Here JAX has float64, and linen layers compute in it."""
+    with enable_x64(True), nn.intercept_methods(in_float64):
+        yield
+
+
+def in_float64(next_call, args, kwargs, context):
+    """Call a linen layer as if its user had asked for float64."""
+    layer = context.module
+    given = {name: getattr(layer, name, None) for name in FIELDS}
+    given = {name: dtype for name, dtype in given.items() if is_float(dtype)}
+    try:
+        for name in given:
+            object.__setattr__(layer, name, "float64")  # a module is frozen
+        return next_call(*args, **kwargs)
+    finally:
+        for name, dtype in given.items():
+            object.__setattr__(layer, name, dtype)
+
+
+def widened(tree):
+    """Arrays in float64, those that count something as they are."""
+
+    def wide(v):
+        return jnp.asarray(v, "float64") if is_float(getattr(v, "dtype", None)) else v
+
+    return jax.tree.map(wide, tree)
+
+
+def is_float(dtype):
+    return dtype is not None and jnp.issubdtype(dtype, jnp.floating)
+
+
+def module(model):
+    """A copy of an nnx module in float64."""
+    graph, state = nnx.split(model)
+    copy = nnx.merge(graph, widened(state))
+    for _, node in nnx.iter_graph(copy):
+        for name in FIELDS:
+            if isinstance(node, nnx.Module) and is_float(getattr(node, name, None)):
+                setattr(node, name, jnp.dtype("float64"))
+    return copy
+
+
+def arrays(Y):
+    """What a module answers: {place: array}."""
+    return {str(i): np.asarray(v) for i, v in enumerate(jax.tree.leaves(Y))}
