@@ -19,6 +19,7 @@ SHAPES = {  # conv [out, in, kh, kw], dense [out, in]
     "dense3": (CLASSES, 84),
 }
 FLATTENED = (16, 4, 4)  # C, H, W of what dense1 reads
+LAYERS = "conv1 bn1 conv2 bn2 dense1 bn3 dense2 bn4 dense3".split()  # with weights
 
 
 def initial_weights(seed=0, dtype="float32"):
@@ -66,7 +67,6 @@ def position(name):
     Layers that are not LeNet's come last.
     """
     layer, _, parameter = name.partition(".")
-    layers = "conv1 bn1 conv2 bn2 dense1 bn3 dense2 bn4 dense3".split()
     parameters = "weight bias gamma beta moving_mean moving_var".split()
-    place = layers.index(layer) if layer in layers else len(layers)
+    place = LAYERS.index(layer) if layer in LAYERS else len(LAYERS)
     return place, parameters.index(parameter) if parameter in parameters else -1

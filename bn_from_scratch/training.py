@@ -38,10 +38,11 @@ class Trainer:
     With it, each micro-batch is normalized by itself, so that the step is another one;
     AccumBatchNorm(steps=accumulate) keeps at least the moving averages to one update.
 
-    The Trainer of a backend adds seven methods:
+    The Trainer of a backend adds eight methods:
     prepare(model)        take a model: place it, make the optimizer, compile
     train_parts(parts)    one step on `micro_batches` -> its loss, before the step
     logits(X)             [N, 10] in prediction mode, as NumPy
+    activations(X)        of a LeNet: {layer with weights: its output}, channels first
     get_weights()         named NumPy arrays, channels first
     write_weights(named)  the same, back into the model
     pooled_statistics(batches)  what `reestimate` writes: {path: {name: array}}

@@ -58,7 +58,14 @@ METHODS = {
     "MeanOnlyBatchNorm": ("normalize",),
     "VarOnlyBatchNorm": ("normalize",),
     "FusedBatchNorm": ("train_forward",),
-    "Trainer": ("prepare", "train_parts", "logits", "get_weights", "write_weights"),
+    "Trainer": (
+        "prepare",
+        "train_parts",
+        "logits",
+        "activations",
+        "get_weights",
+        "write_weights",
+    ),
 }
 # The same thing under the word that is true of it: a Flax module has no weights.
 SYNONYMS = {"variables": "model"}

@@ -136,8 +136,8 @@ def test_a_lenet_predicts_the_same_everywhere(source, norm, tmp_path):
         np.testing.assert_array_equal(classes, expected.argmax(1))
         theirs = loaded_by(target, out, norm).predict(small_garments())
         np.testing.assert_array_equal(theirs, found)
-        assert report.rows[-1]["layer"] == "logits"
-        assert len(report.rows) == 9
+        assert list(dict.fromkeys(row["layer"] for row in report.rows)) == lenet.LAYERS
+        assert len(report.rows) == 13
         out.unlink()
 
 
@@ -477,6 +477,20 @@ def test_another_eps_or_momentum_is_refused(change, column):
     variances = {"norm0": norm.state["moving_var"]}
     rows = proof.prove_layers(source, target, variances)
     with pytest.raises(ValueError, match=rf"\({column}\)"):
+        proof.check(rows, ("torch", "torch"))
+
+
+def test_a_wrong_layer_is_named(tmp_path):
+    """The layers before it agree; those after it read what it answers."""
+    load_or_skip("torch")
+    content = network.settle(files.read(saved_lenet(tmp_path, "torch")[0]))
+    content, _ = translate.complete(content)
+    turned = content.others["conv2.weight"].swapaxes(-1, -2)
+    wrong = replace(content, others=content.others | {"conv2.weight": turned})
+    variances = {path: norm.state["moving_var"] for path, norm in content.norms.items()}
+    rows = proof.prove_network(content, wrong, variances)
+    assert [row["prediction"] == 0 for row in rows] == [True] + 4 * [False]
+    with pytest.raises(ValueError, match=r"^conv2 would differ in float32 \(pred"):
         proof.check(rows, ("torch", "torch"))
 
 

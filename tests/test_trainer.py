@@ -7,7 +7,7 @@ import pytest
 from conftest import small_garments
 from tolerances import TRAJECTORY
 
-from bn_from_scratch import backends, training
+from bn_from_scratch import backends, lenet, spec, training
 from bn_from_scratch.compare import norm_layer
 
 
@@ -104,6 +104,24 @@ def test_prediction_does_not_depend_on_the_batch(bn):
     X = np.random.default_rng(0).uniform(0, 1, (8, 1, 28, 28))
     alone = np.concatenate([trainer.logits(x[None]) for x in X])
     np.testing.assert_allclose(trainer.logits(X), alone, atol=1e-12)
+
+
+def test_activations_of_each_layer(bn, norm):
+    """Channels first everywhere, and in prediction: the last are the logits."""
+    trainer, _, logits = train(bn, norm, max_epochs=1)
+    X, _ = next(small_garments().test_batches(8, "float64"))
+    found = trainer.activations(X)
+    assert list(found) == lenet.LAYERS
+    assert found["conv1"].shape == found["bn1"].shape == (8, 6, 24, 24)
+    assert found["conv2"].shape == (8, 16, 8, 8) and found["dense1"].shape == (8, 120)
+    np.testing.assert_allclose(found["dense3"], logits[:8], rtol=1e-10)
+    weights, sizes = trainer.get_weights(), (1, 6, 1, 1)
+    mean, var, gamma, beta = (
+        weights[f"bn1.{name}"].reshape(sizes)
+        for name in ("moving_mean", "moving_var", "gamma", "beta")
+    )
+    Y = spec.normalize(found["conv1"], mean, var, gamma, beta, 1e-5)
+    np.testing.assert_allclose(found["bn1"], Y, rtol=1e-10, atol=1e-12)
 
 
 def test_evaluation_leaves_the_weights_alone(bn, norm):

@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 
-from bn_from_scratch import backends
+from bn_from_scratch import backends, lenet
 from bn_from_scratch.port import files, network, proof, translate, words
 from bn_from_scratch.port.content import NEUTRAL
 from bn_from_scratch.port.report import Report
@@ -49,6 +49,7 @@ def port(
         rows = proof.prove_layers(found, written, variances)
         if found.others:
             rows += proof.prove_network(found, written, variances)
+            rows.sort(key=lambda row: lenet.position(row["layer"]))
         proof.check(rows, (found.framework, to))
         _refuse(out, overwrite)  # it may have come meanwhile
         os.replace(beside, out)

@@ -53,7 +53,8 @@ def prove_layers(source, target, variances):
 
 
 def prove_network(source, target, variances):
-    """The row of both LeNets' logits on the same images; none where one cannot run."""
+    """A row for each other layer of both LeNets, run from the same images to the logits
+    of dense3; none where one cannot run."""
     source = with_variances(source, variances)
     frameworks = [stand_in(source.framework, target.framework), target.framework]
     if None in frameworks:
@@ -61,9 +62,17 @@ def prove_network(source, target, variances):
     rng, answers = np.random.default_rng(0), []
     images = rng.uniform(0, 1, (IMAGES, *lenet.IMAGE)).astype(source.dtype)
     for content, framework in zip((source, target), frameworks, strict=True):
-        answers.append(network.trainer_of(content, framework).logits(images))
-    place = {"layer": "logits", "channels": lenet.CLASSES, "dtype": source.dtype}
-    return [place | {"prediction": difference(*answers)}]
+        answers.append(network.trainer_of(content, framework).activations(images))
+    before, after = answers
+    return [
+        {
+            "layer": name,
+            "channels": shape[0],
+            "dtype": source.dtype,
+            "prediction": difference(before[name], after[name]),
+        }
+        for name, shape in lenet.SHAPES.items()
+    ]
 
 
 def with_variances(content, variances):

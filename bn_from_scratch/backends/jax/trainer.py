@@ -86,6 +86,14 @@ class Trainer(training.Trainer):
     def _logits(self, X, variables):
         return self.model.apply(variables, X, training=False)
 
+    def activations(self, X):
+        X = jax.device_put(_channels_last(X), self.place)
+        options = {"capture_intermediates": True, "mutable": ["intermediates"]}
+        _, found = self.model.apply(self.variables, X, training=False, **options)
+        layers = (name for name in lenet.LAYERS if name in found["intermediates"])
+        answers = {name: found["intermediates"][name]["__call__"] for name in layers}
+        return {name: _channels_first(Y) for name, (Y,) in answers.items()}
+
     def get_weights(self):
         flat = flatten_dict(self.variables)
         places = exchange_names(self.variables).items()
@@ -112,3 +120,7 @@ class Trainer(training.Trainer):
 
 def _channels_last(X):
     return np.moveaxis(X, 1, -1)
+
+
+def _channels_first(Y):
+    return np.moveaxis(np.asarray(Y), -1, 1)

@@ -5,7 +5,7 @@ import warnings
 import mxnet
 from mxnet import autograd, gluon, np
 
-from bn_from_scratch import training
+from bn_from_scratch import lenet, training
 from bn_from_scratch.backends.mxnet.builtin import exchange_names
 from bn_from_scratch.backends.mxnet.folding import fold_batch_norm
 from bn_from_scratch.backends.mxnet.reestimation import pooled_statistics
@@ -69,6 +69,12 @@ class Trainer(training.Trainer):
 
     def logits(self, X):
         return self.model(self._to_device(X)).asnumpy()
+
+    def activations(self, X):
+        X, found = self._to_device(X), {}
+        for name, layer in self.model._children.items():
+            found[name] = X = layer(X)
+        return {k: v.asnumpy() for k, v in found.items() if k in lenet.LAYERS}
 
     def get_weights(self):
         named = exchange_names(self.model)

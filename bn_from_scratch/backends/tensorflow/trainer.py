@@ -61,6 +61,13 @@ class Trainer(training.Trainer):
     def _logits(self, X):
         return self.model(X, training=False)
 
+    def activations(self, X):
+        layers = (layer for layer in self.model.layers if layer.name in lenet.LAYERS)
+        outputs = {layer.name: layer.output for layer in layers}
+        with tf.device(self.place):
+            found = keras.Model(self.model.inputs, outputs)(_channels_last(X))
+        return {name: _channels_first(Y) for name, Y in found.items()}
+
     def get_weights(self):
         named = exchange_names(self.model)
         return {k: lenet.to_channels_first(k, v.numpy()) for k, v in named.items()}
@@ -78,6 +85,10 @@ class Trainer(training.Trainer):
 
 def _channels_last(X):
     return tf.constant(np.moveaxis(X, 1, -1))
+
+
+def _channels_first(Y):
+    return np.moveaxis(Y.numpy(), -1, 1)
 
 
 def _with_floatx(dtype, make):

@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from bn_from_scratch import training
+from bn_from_scratch import lenet, training
 from bn_from_scratch.backends.torch.builtin import exchange_names
 from bn_from_scratch.backends.torch.folding import fold_batch_norm
 from bn_from_scratch.backends.torch.reestimation import pooled_statistics
@@ -48,6 +48,14 @@ class Trainer(training.Trainer):
         self.model.eval()
         with torch.no_grad():
             return self.forward(self._to_device(X)).cpu().numpy()
+
+    def activations(self, X):
+        self.model.eval()
+        X, found = self._to_device(X), {}
+        with torch.no_grad():
+            for name, layer in self.model.named_children():
+                found[name] = X = layer(X)
+        return {k: v.cpu().numpy() for k, v in found.items() if k in lenet.LAYERS}
 
     def get_weights(self):
         named = exchange_names(self.model)
