@@ -33,7 +33,8 @@ def train_in_phases(
 ):
     """Train a LeNet, then take it through further phases.  -> [Phase], the Trainer
 
-    reestimate: replace the moving averages by the statistics of the training set.
+    reestimate: replace the moving averages by the statistics of the training set, and
+    once more after the fine-tuning that `quantize_after` brings.
     quantize_after: the epoch after which gamma, beta and the statistics are rounded to
     8 bits in every step, the gradient passing as if they were not; in the end each
     batch norm is folded into the layer before it.
@@ -55,11 +56,11 @@ def train_in_phases(
     if quantize_after is not None:
         weights, left = trainer.get_weights(), max_epochs - quantize_after
         trainer = bn.Trainer(max_epochs=left, seed=seed + 1, **settings)
-        phases += quantize(bn, trainer, weights, data, dtype)
+        phases += quantize(bn, trainer, weights, data, dtype, reestimate)
     return phases, trainer
 
 
-def quantize(bn, trainer, weights, data, dtype):
+def quantize(bn, trainer, weights, data, dtype, reestimate):
     """Round, fine-tune and fold the LeNet of these weights.  -> [Phase]"""
     norm, settings = bn.TransformedBatchNorm, {"transform": bn.fake_quantize}
     if trainer.accumulate > 1:
@@ -73,6 +74,9 @@ def quantize(bn, trainer, weights, data, dtype):
     trainer.fit(model, data, weights)
     title = f"fine-tuned in 8 bits, {count(trainer.max_epochs)}"
     phases.append(phase(title, trainer, data))
+    if reestimate:
+        trainer.reestimate(data)
+        phases.append(phase("statistics re-estimated", trainer, data))
     trainer.fold(data)
     return [*phases, phase("folded: no batch norm left", trainer, data)]
 
