@@ -1,6 +1,7 @@
 """Model surgery in Keras: what a model answers stays, and so does its state."""
 
 import re
+import warnings
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 bn = load_or_skip("tensorflow")
 
 import keras  # noqa: E402
+import tensorflow as tf  # noqa: E402
 from keras import layers as nn  # noqa: E402
 
 from bn_from_scratch.backends.tensorflow import copying  # noqa: E402
@@ -199,6 +201,18 @@ class Pair(nn.Layer):
     def call(self, X):
         one = keras.ops.ones((), keras.config.floatx())
         return self.again(keras.ops.tanh(self.dense(X) * one))
+
+
+def test_a_model_that_does_not_run_in_float64():
+    """TensorFlow's constants have a dtype, and it mixes none."""
+    keras.config.set_dtype_policy("float32")
+    doubled = nn.Lambda(lambda X: X * tf.constant(2.0))
+    model = keras.Sequential([keras.Input((5,)), nn.BatchNormalization(), doubled])
+    bn.replace_batch_norm(model, bn.BatchNorm)
+    message = "^the model must run in float64 on X, to be proven: "
+    with pytest.raises(ValueError, match=message):
+        bn.replace_batch_norm(model, bn.BatchNorm, columns)
+    assert keras.config.floatx() == keras.config.dtype_policy().name == "float32"
 
 
 def test_layers_in_layers_are_proven_in_float64(differences):
@@ -513,6 +527,67 @@ def test_mobile_net_folds():
     X = rng.normal(size=(2, 32, 32, 3))
     folded = folds(mobile(), X)
     assert len([v for v in folded.layers if isinstance(v, nn.Identity)]) == 52
+
+
+HALF = 0.5  # a name that functions use
+
+
+def halved(X):
+    return HALF * X
+
+
+def halves(shape, dtype):
+    return keras.ops.full(shape, HALF, dtype)
+
+
+FUNCTIONS = {
+    "lambda layer": lambda: nn.Lambda(lambda X: HALF * X),
+    "activation": lambda: nn.Dense(3, activation=halved),
+    "nameless": lambda: nn.Dense(3, activation=lambda X: HALF * X),
+    "initializer": lambda: nn.Dense(3, kernel_initializer=halves),
+    "transform": lambda: bn.TransformedBatchNorm(
+        transform=partial(bn.fake_quantize, bits=4)
+    ),
+}
+
+
+@keras.saving.register_keras_serializable()
+class Louder(bn.BatchNorm):
+    """A user's own, with an argument and a config of its own."""
+
+    def __init__(self, *args, gain, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.gain = gain
+
+    def normalize(self, *args, **kwargs):
+        return self.gain * super().normalize(*args, **kwargs)
+
+    def get_config(self):
+        return super().get_config() | {"gain": self.gain}
+
+
+def test_a_users_own_batch_norm():
+    """It is replaced and copied; its arithmetic is not known, so it does not fold."""
+    model = net(Louder(gain=2.0, name="bn"))
+    copy = copying.rebuilt(model)
+    np.testing.assert_array_equal(copy(columns), model(columns))
+    make = partial(Louder, gain=2.0)
+    bn.replace_batch_norm(model, make, columns)
+    with pytest.raises(ValueError, match="the model's output in prediction would ch"):
+        bn.fold_batch_norm(model, columns)
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
+def test_functions_are_handed_on(kind):
+    """In a config they are lost: Keras's own clone_model fails on all of these."""
+    layers = [keras.Input((5,)), nn.Dense(6)]
+    if kind != "transform":
+        layers.append(nn.BatchNormalization())
+    model = randomized(keras.Sequential([*layers, FUNCTIONS[kind]()]))
+    with warnings.catch_warnings(action="error"):
+        folds(model, columns)
+        if kind != "transform":
+            bn.replace_batch_norm(model, bn.BatchNorm, columns)
 
 
 def test_a_nested_model_used_twice_folds():

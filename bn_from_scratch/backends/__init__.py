@@ -68,3 +68,8 @@ def load(name, dtype="float32"):
     if name == "jax" and dtype == "float64":  # off by default, for the whole process
         importlib.import_module("jax").config.update("jax_enable_x64", True)
     return backend
+
+
+def part(name, module):
+    """A module of a backend, for what the backend does not export."""
+    return importlib.import_module(f"{__name__}.{name}.{module}")

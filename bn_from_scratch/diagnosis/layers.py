@@ -4,8 +4,6 @@ The backends' `surgery` describes them; no framework is imported before a layer 
 given.
 """
 
-import importlib
-
 from bn_from_scratch import backends
 from bn_from_scratch.surgery.description import Description
 
@@ -22,7 +20,7 @@ def describe(layer):
     framework = backends.framework_of(layer)
     if framework == "jax":
         return _of_flax(layer)
-    return _surgery(framework).describe("", layer)
+    return backends.part(framework, "surgery").describe("", layer)
 
 
 def sizes(layer):
@@ -44,11 +42,7 @@ def batch_norms(model):
             "a Flax module does not hold its layers: give (module, variables, X), with "
             "an input to trace it on"
         )
-    return _surgery(framework).norms_of(model)
-
-
-def _surgery(framework):
-    return importlib.import_module(f"{backends.__name__}.{framework}.surgery")
+    return backends.part(framework, "surgery").norms_of(model)
 
 
 def _of_flax_model(module, variables, X):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib
 import os
 
 import numpy as np
@@ -112,7 +111,7 @@ def of_model(model, batch, variables):
     traced = {"X": batch} | beside if beside else {}
     described, inputs, shares = bn.batch_norms(model, **traced), {}, {}
     if batch is not None:
-        module = importlib.import_module(f"{bn.__name__}.reestimation")
+        module = backends.part(name, "reestimation")
         run = functools.partial(module.run_in_training, model, batch, **beside)
         inputs, _ = run()
         shares = output_gaps(run, inputs)

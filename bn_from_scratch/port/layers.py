@@ -1,7 +1,5 @@
 """A framework's own layer, or ours in it, with the settings of a `Norm`."""
 
-import importlib
-
 from bn_from_scratch import backends
 from bn_from_scratch.port import words
 
@@ -16,8 +14,3 @@ def make(framework, norm, dtype, num_dims=4, **named):
         # 1 - 0.07 is 0.9299999999999999; a file of Keras says 0.93.
         layer.momentum = words.complement(norm.momentum)
     return layer
-
-
-def backend_module(framework, name):
-    """A module of a backend, for what it does not export."""
-    return importlib.import_module(f"{backends.__name__}.{framework}.{name}")

@@ -89,7 +89,7 @@ def _exchange_weights(content):
     """Every array under the name it has in the project, channels first, in order."""
     others = content.others
     if content.framework != EXCHANGE:
-        module = layers.backend_module(content.framework, "batch_norm")
+        module = backends.part(content.framework, "batch_norm")
         if module.CHANNEL_AXIS == -1:
             others = {k: lenet.to_channels_first(k, v) for k, v in others.items()}
     norms = {

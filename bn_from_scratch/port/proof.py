@@ -175,7 +175,7 @@ def _loaded(framework, norm, dtype):
     """The layer, and the state that it is to be given under our names."""
     layer = layers.make(framework, norm, dtype)
     if framework != "tensorflow":
-        names = layers.backend_module(framework, "builtin").NAMES
+        names = backends.part(framework, "builtin").NAMES
         return layer, {
             ours: norm.own[ours if norm.scratch else theirs]
             for ours, theirs in names.items()

@@ -1,10 +1,15 @@
 """Copy a Keras model layer by layer, its weights with it; run what was copied."""
 
 import contextlib
+import warnings
+from types import FunctionType
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras.src.saving.serialization_lib import SafeModeScope
+
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm
 
 FLOATS = "float16", "bfloat16", "float32", "mixed_float16", "mixed_bfloat16"
 
@@ -24,9 +29,28 @@ def is_graph(layer):
     return isinstance(layer, keras.Sequential) or hasattr(layer, "operations")
 
 
-def cloned(layer):
-    """A layer with the same config, without its weights."""
-    return type(layer).from_config(layer.get_config())
+def cloned(layer, change=dict):
+    """A layer with the same config, or `change(config)`, without its weights.
+
+    Functions are handed on as they are: one that is read from a config has lost the
+    names that it uses, or is not found.
+    """
+    if type(layer).get_config in (BatchNorm.get_config, keras.layers.Lambda.get_config):
+        config = keras.layers.Layer.get_config(layer) | arguments_of(layer)
+        return type(layer)(**change(config))
+    with warnings.catch_warnings(action="ignore"):  # of the functions in it
+        config = layer.get_config()
+    own = {name: getattr(layer, name, None) for name in config}
+    functions = {k: v for k, v in own.items() if isinstance(v, FunctionType)}
+    return type(layer).from_config(change(config | functions))
+
+
+def arguments_of(layer):
+    """{name: value}: what a layer of ours or a Lambda was made with."""
+    if isinstance(layer, BatchNorm):
+        return layer.arguments()
+    own = {name: getattr(layer, name) for name in ("function", "mask", "arguments")}
+    return own | {"output_shape": layer._output_shape}
 
 
 def write(old, new):
@@ -104,12 +128,19 @@ def _call(layer, X, *args, **kwargs):
 
 def outputs(model, X, modes):
     """{mode: {place: array}}: what copies of a model answer, in float64."""
-    X, answers = keras.tree.map_structure(keras.ops.convert_to_tensor, X), {}
-    for mode in modes:
-        copy = exact(model)
+    X = keras.tree.map_structure(keras.ops.convert_to_tensor, X)
+    return {mode: arrays(answer(model, X, mode == "training")) for mode in modes}
+
+
+def answer(model, X, training):
+    """What a copy of a model answers in float64; TensorFlow mixes no dtypes."""
+    try:
         with float64_by_default():
-            answers[mode] = arrays(copy(X, training=mode == "training"))
-    return answers
+            return exact(model)(X, training=training)
+    except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
+        raise ValueError(
+            f"the model must run in float64 on X, to be proven: {error}"
+        ) from error
 
 
 def arrays(Y):
@@ -141,7 +172,7 @@ def float64_by_default():
 
 def in_float64(layer):
     """`cloned`, in float64; so is what the layer wraps."""
-    return type(layer).from_config(widened(layer.get_config()))
+    return cloned(layer, widened)
 
 
 def widened(config):

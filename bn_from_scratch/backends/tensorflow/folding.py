@@ -56,8 +56,7 @@ def folded(model):
 
     def clone(layer):
         if id(layer) in taken:
-            config = layer.get_config() | {"use_bias": True}
-            return type(layer).from_config(config)
+            return copying.cloned(layer, lambda config: config | {"use_bias": True})
         if any(layer is norm for norm, _ in plan):
             return nn.Identity(name=layer.name, dtype=layer.dtype_policy.name)
         return copying.cloned(layer)

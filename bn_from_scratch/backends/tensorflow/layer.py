@@ -242,18 +242,19 @@ class BatchNorm(keras.Layer):
     # --- Files ---------------------------------------------------------------------
 
     def get_config(self):
+        to_file, arguments = keras.saving.serialize_keras_object, self.arguments()
+        config = {name: to_file(value) for name, value in arguments.items()}
+        return super().get_config() | config
+
+    def arguments(self):
+        """{name: value}: what the constructor was given, but for Keras's own."""
         names = "num_features", "num_dims", "eps", "momentum", "axis", "center", "scale"
         names += "correction", "statistics", "frozen"
         names += "gamma_initializer", "beta_initializer"
         names += "moving_mean_initializer", "moving_var_initializer"
         names += "gamma_regularizer", "beta_regularizer"
         names += "gamma_constraint", "beta_constraint"
-        return super().get_config() | self.config_of(*names)
-
-    def config_of(self, *names):
-        """These arguments of the constructor, as Keras writes them into a file."""
-        to_file = keras.saving.serialize_keras_object
-        return {name: to_file(getattr(self, name)) for name in names}
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_config(cls, config):

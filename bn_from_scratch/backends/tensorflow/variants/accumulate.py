@@ -34,5 +34,5 @@ class AccumBatchNorm(BatchNorm):
         kept = (tf.where(due, tf.zeros_like(v), v) for v in (mean, var, n, step))
         self.put(True, **dict(zip((*names, "accumulated_steps"), kept, strict=True)))
 
-    def get_config(self):
-        return super().get_config() | self.config_of("steps")
+    def arguments(self):
+        return super().arguments() | {"steps": self.steps}

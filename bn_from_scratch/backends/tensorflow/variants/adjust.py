@@ -28,5 +28,5 @@ class AdjustedBatchNorm(BatchNorm):
             gamma, beta = scale_and_shift(gamma, beta, scale, shift)
         return mean, var, gamma, beta
 
-    def get_config(self):
-        return super().get_config() | self.config_of("adjustment")
+    def arguments(self):
+        return super().arguments() | {"adjustment": self.adjustment}

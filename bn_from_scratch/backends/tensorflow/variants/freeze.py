@@ -11,7 +11,7 @@ class FrozenBatchNorm(BatchNorm):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs, frozen="all")
 
-    def get_config(self):
-        config = super().get_config()
-        del config["frozen"]
-        return config
+    def arguments(self):
+        arguments = super().arguments()
+        del arguments["frozen"]
+        return arguments

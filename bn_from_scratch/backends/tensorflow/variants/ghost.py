@@ -75,8 +75,9 @@ class GhostBatchNorm(BatchNorm):
         groups = tf.ones(shape_of(mean)[:1], mean.dtype)
         return pool(mean, var, groups)[:2]
 
-    def get_config(self):
-        return super().get_config() | self.config_of("ghost_size", "order", "variance")
+    def arguments(self):
+        names = "ghost_size", "order", "variance"
+        return super().arguments() | {name: getattr(self, name) for name in names}
 
 
 def _swap(X):

@@ -92,6 +92,6 @@ class BatchRenorm(BatchNorm):
         self.put(n > 1, num_updates=self.num_updates + 1)
         super().move(mean, var, n)
 
-    def get_config(self):
+    def arguments(self):
         names = "r_max", "d_max", "r_min", "renorm_momentum"
-        return super().get_config() | self.config_of(*names)
+        return super().arguments() | {name: getattr(self, name) for name in names}

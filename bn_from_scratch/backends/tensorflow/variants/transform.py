@@ -47,9 +47,9 @@ class TransformedBatchNorm(BatchNorm):
             made = tuple(v + tf.stop_gradient(new - v) for v, new in pairs)
         return made
 
-    def get_config(self):
+    def arguments(self):
         names = "transform", "straight_through", "transformed"
-        return super().get_config() | self.config_of(*names)
+        return super().arguments() | {name: getattr(self, name) for name in names}
 
 
 @register
