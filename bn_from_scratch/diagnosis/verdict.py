@@ -78,7 +78,7 @@ class Diagnosis:
         if apart:
             worst = sorted(apart, key=lambda d: -d.excess)[:SHOWN]
             found = "; ".join(map(str, worst))
-            lines += _wrapped(f"  Largest differences: {found}.")
+            lines += _wrapped(f"Largest differences: {found}.")
         return "\n".join(lines)
 
     __repr__ = __str__  # a notebook shows the last value of a cell by it
