@@ -246,6 +246,17 @@ def test_the_dtype_policy_is_kept():
     assert ours(columns).dtype == model(columns).dtype == "float16"
 
 
+@pytest.mark.parametrize("functional", [False, True])
+def test_a_compiled_model_stays_compiled(functional):
+    model = net()
+    if functional:
+        model = keras.Model(model.inputs, model.outputs)
+    model.compile(keras.optimizers.SGD(0.25), "mse")
+    ours = bn.replace_batch_norm(model, bn.BatchNorm, columns)
+    assert ours.compiled and float(ours.optimizer.learning_rate) == 0.25
+    ours.fit(columns, columns[:, :2], verbose=0)
+
+
 def test_training_moves_the_statistics_as_before():
     model = net(nn.BatchNormalization(momentum=0.7, name="bn"))
     ours = bn.replace_batch_norm(model, bn.BatchNorm)

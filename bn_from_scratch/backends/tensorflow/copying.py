@@ -116,8 +116,12 @@ def _structure(model, clone, like, made):
     if not isinstance(model, keras.Sequential):
         inputs = keras.tree.map_structure(like, model.input)
         return keras.models.clone_model(model, inputs, clone_any, _call)
-    inputs = keras.tree.map_structure(like, model.inputs) if model.built else None
-    return keras.models.clone_model(model, inputs, clone_any)
+    known = model.inputs if model._functional is not None else []  # it may be unbuilt
+    layers = [*map(like, known), *map(clone_any, model.layers)]
+    copy = keras.Sequential(layers, name=model.name)
+    if model.compiled:
+        copy.compile_from_config(model.get_compile_config())
+    return copy
 
 
 def _call(layer, X, *args, **kwargs):
