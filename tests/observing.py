@@ -20,9 +20,9 @@ def ready(framework):
     if framework != "jax":
         yield
         return
-    import jax
+    from bn_from_scratch.backends.jax.exact import enable_x64
 
-    with jax.enable_x64(False):  # other tests may have switched to float64
+    with enable_x64(False):  # other tests may have switched to float64
         yield
 
 

@@ -17,6 +17,8 @@ from flax import linen as nn  # noqa: E402
 from flax import nnx  # noqa: E402
 from resnet_flax import ResNet18  # noqa: E402
 
+from bn_from_scratch.backends.jax import reestimation  # noqa: E402
+from bn_from_scratch.backends.jax.exact import enable_x64  # noqa: E402
 from bn_from_scratch.surgery import proof  # noqa: E402
 
 rng = np.random.default_rng(0)
@@ -185,7 +187,7 @@ class Casting(nn.Module):
 def casting(dtype):
     """A module, its variables and its X, made where JAX has no float64."""
     model = Casting(nn.Dense(6, dtype=dtype), dtype)
-    with jax.enable_x64(False):
+    with enable_x64(False):
         X = jnp.asarray(rng.normal(3, 2, (8, 5)), "float32")
         return model, initialized(model, X, train=False), X
 
@@ -193,7 +195,7 @@ def casting(dtype):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_every_dtype_is_proven_in_float64(dtype, differences):
     model, variables, X = casting(dtype)
-    with jax.enable_x64(False):
+    with enable_x64(False):
         made = bn.replace_batch_norm(model, bn.BatchNorm, X, variables=variables)
         folded = bn.fold_batch_norm(model, X, variables)
         for new, written in (made, folded):
@@ -208,7 +210,7 @@ def test_every_dtype_is_proven_in_float64(dtype, differences):
 def test_a_small_difference_is_refused(dtype, slightly_wrong):
     model, variables, X = casting(dtype)
     for surgery in slightly_wrong(bn):
-        with jax.enable_x64(False), pytest.raises(ValueError, match=SLIGHTLY):
+        with enable_x64(False), pytest.raises(ValueError, match=SLIGHTLY):
             surgery(model, X, variables=variables)
     assert model.linear.dtype == dtype
 
@@ -662,7 +664,7 @@ class CastingNNX(nnx.Module):
 
 
 def casting_nnx(dtype):
-    with jax.enable_x64(False):
+    with enable_x64(False):
         model = randomized_nnx(CastingNNX(dtype, nnx.Rngs(0)))
         return model, jnp.asarray(rng.normal(3, 2, (8, 5)), "float32")
 
@@ -671,7 +673,7 @@ def casting_nnx(dtype):
 def test_every_dtype_of_an_nnx_module_is_proven_in_float64(dtype, differences):
     model, X = casting_nnx(dtype)
     before = jax.tree.map(np.array, nnx.state(model, nnx.Param, nnx.BatchStat))
-    with jax.enable_x64(False):
+    with enable_x64(False):
         ours = bn.replace_batch_norm(model, bn.BatchNorm, X)
         folded = bn.fold_batch_norm(ours, X)
         for new in (ours, folded):
@@ -688,7 +690,7 @@ def test_every_dtype_of_an_nnx_module_is_proven_in_float64(dtype, differences):
 def test_a_small_difference_of_an_nnx_module_is_refused(dtype, slightly_wrong):
     model, X = casting_nnx(dtype)
     for surgery in slightly_wrong(bn):
-        with jax.enable_x64(False), pytest.raises(ValueError, match=SLIGHTLY):
+        with enable_x64(False), pytest.raises(ValueError, match=SLIGHTLY):
             surgery(model, X)
 
 
@@ -702,6 +704,33 @@ def randomized_nnx(model):
 
     nnx.update(model, nnx.map_state(value, state))
     return model
+
+
+class Contained(nnx.Module):
+    """Layers in the containers that nnx knows."""
+
+    def __init__(self, rngs):
+        def norm():
+            return nnx.BatchNorm(5, param_dtype="float64", rngs=rngs)
+
+        self.chain = nnx.Sequential(norm(), nnx.relu)
+        self.plain = nnx.data([(norm(), norm())])
+        self.named = nnx.data({"last": norm()})
+
+    def __call__(self, X):
+        [(first, second)] = self.plain
+        return self.named["last"](second(first(self.chain(X))))
+
+
+def test_nnx_layers_in_containers():
+    model = randomized_nnx(Contained(nnx.Rngs(0)))
+    ours = bn.replace_batch_norm(model, bn.BatchNorm, columns)
+    found = bn.batch_norms(ours)
+    assert list(found) == ["chain.layers.0", "named.last", "plain.0.0", "plain.0.1"]
+    assert not any(d.native for d in found.values())
+    assert all(d.native for d in bn.batch_norms(model).values())
+    [seen] = reestimation.inputs_of_norms(ours, columns)["chain.layers.0"]
+    np.testing.assert_array_equal(seen, columns)
 
 
 def test_nnx_there_and_back():

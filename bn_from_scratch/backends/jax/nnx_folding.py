@@ -56,15 +56,15 @@ def folded(model, pairs):
     by_linear = {linear.path: norm.layer for norm, linear in pairs}
     passed = {norm.path for norm, _ in pairs}
 
-    def exchanged(path, node):
+    def exchange(path, layer):
         path = tuple(map(str, path))
         if path in passed:
             return Passed()
         if path in by_linear:
-            write(node, operands(by_linear[path]))
-        return node
+            write(layer, operands(by_linear[path]))
+        return layer
 
-    return nnx.recursive_map(exchanged, nnx.clone(model))
+    return nnx_surgery.exchanged(model, exchange)
 
 
 def write(linear, operands):
@@ -91,11 +91,11 @@ def find_pairs(model, X):
     """[(batch norm, linear layer)]; ValueError for the first that cannot be folded."""
     calls, watched = [], (*NORMS, *LINEAR)
 
-    def exchanged(path, node):
+    def exchange(path, layer):
         path = tuple(map(str, path))
-        return Watched(node, path, calls) if isinstance(node, watched) else node
+        return Watched(layer, path, calls) if isinstance(layer, watched) else layer
 
-    nnx_surgery.run(nnx.recursive_map(exchanged, nnx.clone(model)), X)
+    nnx_surgery.run(nnx_surgery.exchanged(model, exchange), X)
     found = [call for call in calls if isinstance(call.layer, NORMS)]
     if not found:
         raise ValueError("the model must have a batch norm; it has none")

@@ -103,14 +103,37 @@ def replace_batch_norm(model, make, X=None, modes=("prediction", "training")):
     if not batch_norms(model):
         raise ValueError("the model must have a batch norm; it has none")
 
-    def exchanged(path, node):
-        return replacement(path, node, make) if isinstance(node, NORMS) else node
+    def exchange(path, layer):
+        return replacement(path, layer, make) if isinstance(layer, NORMS) else layer
 
-    new = nnx.recursive_map(exchanged, nnx.clone(model))
+    new = exchanged(model, exchange)
     if X is not None:
         before, after = (outputs(m, X, modes) for m in (model, new))
         proof.prove(before, after)
     return new
+
+
+def exchanged(model, exchange):
+    """A clone in which `exchange(path, layer)` stands for each layer, wherever it is an
+    attribute or an item; for one that is shared it is called once.
+
+    `nnx.recursive_map` does that too, in later releases of Flax than those that run on
+    NumPy 1.
+    """
+    copy = nnx.clone(model)
+    nodes = [item for item in nnx.iter_graph(copy) if isinstance(item[1], nnx.Pytree)]
+    layers = [item for item in nodes if isinstance(item[1], nnx.Module)]
+    made = {id(layer): exchange(path, layer) for path, layer in layers}
+
+    def new(child):
+        if isinstance(child, (list, tuple, dict)):
+            return jax.tree.map(new, child, is_leaf=lambda v: isinstance(v, nnx.Module))
+        return made.get(id(child), child)
+
+    for _, node in nodes:
+        for name, child in vars(node).items():
+            vars(node)[name] = new(child)
+    return made[id(copy)]
 
 
 def replacement(path, layer, make):

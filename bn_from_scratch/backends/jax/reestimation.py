@@ -111,13 +111,13 @@ def run_nnx(model, X, paths=None):
     """`run_in_training` of an nnx module."""
     found, described = {}, batch_norms(model)
 
-    def recorded(path, node):
+    def exchange(path, layer):
         path = nnx_surgery.dotted(path)
         fixed = path not in described or described[path].settings["frozen"] == "all"
         if fixed or (paths is not None and path not in paths):
-            return node
-        return Recorder(node, found.setdefault(path, []))
+            return layer
+        return Recorder(layer, found.setdefault(path, []))
 
-    model = nnx.recursive_map(recorded, nnx.clone(model))
+    model = nnx_surgery.exchanged(model, exchange)
     model.eval()
     return found, jax.tree.map(np.asarray, model(X))
