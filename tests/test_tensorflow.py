@@ -114,6 +114,25 @@ def test_the_import_is_quiet():
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize("first", ["bn_from_scratch", "tensorflow"])
+def test_triton_is_loaded_before_tensorflow_or_not_at_all(first, tmp_path):
+    (tmp_path / "triton.py").touch()
+    code = f"""if True:
+        import sys
+        import {first}
+        from bn_from_scratch import tensorflow
+        names = list(sys.modules)
+        loaded = "triton" in names
+        print(loaded and names.index("triton") < names.index("tensorflow"))
+        """
+    folders = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert answer.stdout == f"{first == 'bn_from_scratch'}\n"
+
+
 @pytest.mark.parametrize("level", ["3", "1"])  # 1: where JAX was imported before
 def test_many_networks_in_a_row_are_quiet(level):
     code = """if True:

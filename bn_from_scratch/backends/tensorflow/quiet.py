@@ -20,6 +20,17 @@ def stderr_muted():
         os.close(saved)
 
 
+def import_triton():
+    """Load what PyTorch's compiler will load, if it is there, before TensorFlow.
+
+    The other way round, torch.compile ends the process in a segmentation fault (Triton
+    3.7.1, which comes with CUDA's PyTorch, after TensorFlow 2.21).
+    """
+    if "tensorflow" not in sys.modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("triton")
+
+
 def import_tensorflow():
     """The tensorflow module, sharing the memory of each GPU, with Keras on it.
 
@@ -29,6 +40,7 @@ def import_tensorflow():
     keras_runs_on = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if keras_runs_on == "tensorflow":
         with stderr_muted():
+            import_triton()
             tf = importlib.import_module("tensorflow")
             for gpu in tf.config.list_physical_devices("GPU"):
                 tf.config.experimental.set_memory_growth(gpu, True)
