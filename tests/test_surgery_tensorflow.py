@@ -203,11 +203,18 @@ class Pair(nn.Layer):
         return self.again(keras.ops.tanh(self.dense(X) * one))
 
 
-def test_a_model_that_does_not_run_in_float64():
+@keras.saving.register_keras_serializable()
+class Doubled(nn.Layer):
+    def call(self, X):
+        return X * tf.constant(2.0)
+
+
+@pytest.mark.parametrize("kind", ["lambda", "layer"])
+def test_a_model_that_does_not_run_in_float64(kind):
     """TensorFlow's constants have a dtype, and it mixes none."""
     keras.config.set_dtype_policy("float32")
-    doubled = nn.Lambda(lambda X: X * tf.constant(2.0))
-    model = keras.Sequential([keras.Input((5,)), nn.BatchNormalization(), doubled])
+    last = Doubled() if kind == "layer" else nn.Lambda(lambda X: X * tf.constant(2.0))
+    model = keras.Sequential([keras.Input((5,)), nn.BatchNormalization(), last])
     bn.replace_batch_norm(model, bn.BatchNorm)
     message = "^the model must run in float64 on X, to be proven: "
     with pytest.raises(ValueError, match=message):
