@@ -36,6 +36,7 @@ book: .venv/ready
 lint: .venv/ready
 	$(UV) run ruff check .
 	$(UV) run ruff format --check .
+	$(UV) run lint-imports
 
 .venv/ready: pyproject.toml | $(UV)
 	$(UV) sync

@@ -4,8 +4,6 @@ A variant names itself (`variant = "ghost"`); a class under two of them combines
 `order` is the order of inheritance: the first works outermost.
 """
 
-from bn_from_scratch.compare.table import table
-
 ORDER = (
     "ghost",
     "sync",
@@ -59,21 +57,6 @@ def combine(variants, names):
     known = {cls.variant: cls for cls in variants}
     classes = tuple(known[name] for name in in_order(names))
     return type("".join(cls.__name__ for cls in classes), classes, {})
-
-
-def render():
-    """A matrix of the pairs, and the reasons against those that do not combine."""
-    reasons = list(dict.fromkeys(REFUSED.values()))
-
-    def cell(first, second):
-        if first == second:
-            return ""
-        reason = refusal(first, second)
-        return f"({reasons.index(reason) + 1})" if reason else "yes"
-
-    rows = [[first, *(cell(first, second) for second in ORDER)] for first in ORDER]
-    notes = [f"({i}) {reason}" for i, reason in enumerate(reasons, 1)]
-    return "\n".join([table(["", *ORDER], rows), "", *notes])
 
 
 def check_class(cls):

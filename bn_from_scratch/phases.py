@@ -4,8 +4,8 @@ import dataclasses
 from functools import partial
 
 from bn_from_scratch import backends
-from bn_from_scratch.compare import norm_layer
-from bn_from_scratch.compare.table import table
+from bn_from_scratch.backends.norms import norm_layer
+from bn_from_scratch.presentation.table import table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ def ready(framework):
     if framework != "jax":
         yield
         return
-    from bn_from_scratch.backends.jax.exact import enable_x64
+    from bn_from_scratch.backends.jax.models.exact import enable_x64
 
     with enable_x64(False):  # other tests may have switched to float64
         yield

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tolerances import TOLERANCE
 
 from bn_from_scratch import spec
+from bn_from_scratch.backends.norms import norm_layer
 from bn_from_scratch.compare import layer as comparison
-from bn_from_scratch.compare import norm_layer
 
 SHAPES = {"2-D": (9, 5), "3-D": (6, 3, 4), "4-D": (5, 4, 3, 2), "5-D": (4, 2, 3, 2, 5)}
 STEPS = 3

@@ -10,7 +10,7 @@ import pytest
 from conftest import load_or_skip
 from tolerances import TOLERANCE
 
-from bn_from_scratch.compare.layer import difference, make_case
+from bn_from_scratch.case import difference, make_case
 
 STEPS = 3
 MASK = np.random.default_rng(1).random((9, 4)) < 0.6

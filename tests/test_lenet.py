@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bn_from_scratch import backends, lenet
-from bn_from_scratch.compare import norm_layer
+from bn_from_scratch.backends.norms import norm_layer
 
 NAMES = [
     f"{layer}.{parameter}"

@@ -6,7 +6,7 @@ import reference
 from tolerances import TOLERANCE
 
 from bn_from_scratch import spec
-from bn_from_scratch.compare.layer import difference, make_case
+from bn_from_scratch.case import difference, make_case
 
 STEPS = 3
 ROWS = np.random.default_rng(1).random((9, 4, 3)) < 0.6

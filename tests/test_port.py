@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bn_from_scratch import backends, lenet, training
-from bn_from_scratch.compare import norm_layer
-from bn_from_scratch.compare.layer import make_case
+from bn_from_scratch.backends.norms import norm_layer
+from bn_from_scratch.case import make_case
 from bn_from_scratch.port import (
     evaluate,
     files,

@@ -7,7 +7,7 @@ import pytest
 from conftest import small_garments
 
 from bn_from_scratch import backends, spec
-from bn_from_scratch.compare import norm_layer
+from bn_from_scratch.backends.norms import norm_layer
 from bn_from_scratch.surgery import reestimation
 from bn_from_scratch.surgery.description import Description
 

@@ -10,6 +10,7 @@ from matplotlib.image import imread
 
 from bn_from_scratch.compare import figures, report
 from bn_from_scratch.files import write_atomically
+from bn_from_scratch.presentation import style
 
 FOUR = ("torch", "tensorflow", "jax", "mxnet")
 HOSTILE = "<script>alert(1)</script>"
@@ -253,7 +254,7 @@ def test_precision_marks_what_is_wrong(tmp_path):
     figures.precision(results, tmp_path / "right.png")
     assert painted(tmp_path / "right.png") > 0.01
     wrong, right = (
-        coloured(imread(tmp_path / name), figures.ALARM)
+        coloured(imread(tmp_path / name), style.ALARM)
         for name in ("wrong.png", "right.png")
     )
     assert wrong > right + 50  # a circle more, beside the words that both have
@@ -263,7 +264,7 @@ def test_precision_marks_what_is_wrong(tmp_path):
 def test_equal_curves_show_every_colour(tmp_path, norms):
     figures.curves(trained(norms=norms, apart=0), tmp_path / "curves.png")
     upper = imread(tmp_path / "curves.png")[60:280, 800:1550]  # the enlarged part
-    for colour in figures.COLOURS.values():
+    for colour in style.COLOURS.values():
         assert coloured(upper, colour) > 100
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bn_from_scratch import spec
-from bn_from_scratch.compare.layer import make_case
+from bn_from_scratch.case import make_case
 
 SHAPES = [(7, 5), (6, 3, 4), (5, 4, 3, 2), (4, 2, 3, 2, 5)]
 

@@ -18,7 +18,7 @@ from flax import nnx  # noqa: E402
 from resnet_flax import ResNet18  # noqa: E402
 
 from bn_from_scratch.backends.jax import reestimation  # noqa: E402
-from bn_from_scratch.backends.jax.exact import enable_x64  # noqa: E402
+from bn_from_scratch.backends.jax.models.exact import enable_x64  # noqa: E402
 from bn_from_scratch.surgery import proof  # noqa: E402
 
 rng = np.random.default_rng(0)

@@ -5,7 +5,7 @@ import pytest
 from conftest import load_or_skip
 from tolerances import TOLERANCE
 
-from bn_from_scratch.compare.layer import difference, make_case
+from bn_from_scratch.case import difference, make_case
 
 bn = load_or_skip("torch")
 torch = pytest.importorskip("torch")

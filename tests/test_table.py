@@ -1,6 +1,6 @@
 """Tables for the terminal."""
 
-from bn_from_scratch.compare.table import Figure, table
+from bn_from_scratch.presentation.table import Figure, table
 
 
 def test_words_stand_left_and_numbers_right():

@@ -8,7 +8,7 @@ from conftest import small_garments
 from tolerances import TRAJECTORY
 
 from bn_from_scratch import backends, lenet, spec, training
-from bn_from_scratch.compare import norm_layer
+from bn_from_scratch.backends.norms import norm_layer
 
 
 def train(bn, norm="scratch", dtype="float64", seed=0, weights=None, **options):

@@ -10,7 +10,7 @@ from test_options import assert_like
 from tolerances import TOLERANCE
 
 from bn_from_scratch import combinations, spec
-from bn_from_scratch.compare.layer import make_case
+from bn_from_scratch.case import make_case
 
 STEPS = 3
 SHAPES = {"2-D": (12, 5), "4-D": (12, 4, 3, 2)}

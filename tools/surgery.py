@@ -11,7 +11,7 @@ import sys
 import numpy as np
 
 from bn_from_scratch import backends
-from bn_from_scratch.compare.table import Figure, table
+from bn_from_scratch.presentation.table import Figure, table
 from bn_from_scratch.surgery.proof import difference
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
@@ -50,8 +50,8 @@ def torch():
     from resnet import ResNet18
 
     from bn_from_scratch import torch as bn
-    from bn_from_scratch.backends.torch import copying
     from bn_from_scratch.backends.torch.builtin import exchange_names
+    from bn_from_scratch.backends.torch.models import copying
 
     model, X, rng = ResNet18().double(), images(1), np.random.default_rng(1)
     for name, v in exchange_names(model).items():
@@ -69,8 +69,8 @@ def tensorflow():
 
     import keras  # isort: skip  (after the backend, which quiets its logs)
 
-    from bn_from_scratch.backends.tensorflow import copying
     from bn_from_scratch.backends.tensorflow.builtin import exchange_names
+    from bn_from_scratch.backends.tensorflow.models import copying
 
     keras.config.set_floatx("float64")
     shape, rng = (64, 64, 3), np.random.default_rng(1)
@@ -92,8 +92,8 @@ def jax():
     from flax.traverse_util import flatten_dict, unflatten_dict
     from resnet_flax import ResNet18
 
-    from bn_from_scratch.backends.jax import rewiring
     from bn_from_scratch.backends.jax.builtin import exchange_names
+    from bn_from_scratch.backends.jax.models import rewiring
 
     model, X, rng = ResNet18(dtype="float64"), images(-1), np.random.default_rng(1)
     flat = flatten_dict(rewiring.run(model, None, X)[1])
@@ -114,8 +114,8 @@ def mxnet():
 
     from mxnet.gluon.model_zoo import vision  # isort: skip  (after the backend)
 
-    from bn_from_scratch.backends.mxnet import copying
     from bn_from_scratch.backends.mxnet.builtin import exchange_names
+    from bn_from_scratch.backends.mxnet.models import copying
 
     model, X, rng = vision.resnet18_v1(classes=10), images(1), np.random.default_rng(1)
     model.initialize()

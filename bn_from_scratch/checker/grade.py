@@ -7,7 +7,7 @@ import json
 import pathlib
 
 from bn_from_scratch.checker import check
-from bn_from_scratch.compare.table import table
+from bn_from_scratch.presentation.table import table
 
 COLUMNS = ("answer", "framework", "task", "status", "mistakes", "message")
 

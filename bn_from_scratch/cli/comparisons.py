@@ -1,6 +1,7 @@
 """`bn compare`, `bn bench` and `bn variants`: the frameworks held to each other."""
 
 from bn_from_scratch import backends
+from bn_from_scratch.backends.norms import NORMS
 from bn_from_scratch.cli.common import (
     add_training,
     chosen_backends,
@@ -11,7 +12,6 @@ from bn_from_scratch.cli.common import (
     say_written,
     training_settings,
 )
-from bn_from_scratch.compare import NORMS
 
 
 def add_to(commands):
@@ -117,7 +117,7 @@ def run_bench(args):
 
 
 def run_variants(args):
-    from bn_from_scratch import combinations
+    from bn_from_scratch.compare import variants
 
-    print(combinations.render())
+    print(variants.render())
     return 0

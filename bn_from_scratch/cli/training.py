@@ -1,6 +1,7 @@
 """`bn train` and `bn data`: a LeNet in one framework, and what it is trained on."""
 
 from bn_from_scratch import backends
+from bn_from_scratch.backends.norms import NORMS
 from bn_from_scratch.cli.common import (
     add_data,
     add_training,
@@ -10,7 +11,6 @@ from bn_from_scratch.cli.common import (
     say_written,
     training_settings,
 )
-from bn_from_scratch.compare import NORMS
 
 
 def add_to(commands):

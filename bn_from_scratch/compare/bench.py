@@ -12,8 +12,8 @@ import time
 import numpy as np
 
 from bn_from_scratch import backends
-from bn_from_scratch.compare import norm_layer
-from bn_from_scratch.compare.table import table
+from bn_from_scratch.backends.norms import norm_layer
+from bn_from_scratch.presentation.table import table
 
 SHAPES = ((128, 6, 24, 24), (128, 16, 8, 8), (64, 64, 56, 56), (32, 256, 28, 28))
 NORMS = ("scratch", "fused", "builtin")

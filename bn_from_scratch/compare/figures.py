@@ -11,38 +11,20 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from bn_from_scratch.files import write_atomically
+from bn_from_scratch.presentation.style import (
+    ALARM,
+    COLOURS,
+    MUTED,
+    NAMES,
+    OTHER,
+    STYLE,
+)
 
-NAMES = {"torch": "PyTorch", "tensorflow": "TensorFlow", "jax": "JAX", "mxnet": "MXNet"}
-# From Okabe and Ito's palette, safe for colour-blind readers; these four also keep a
-# contrast of 3:1 on the page's light and on its dark background.
-COLOURS = {
-    "torch": "#d55e00",
-    "tensorflow": "#0072b2",
-    "jax": "#cc79a7",
-    "mxnet": "#009e73",
-}
-OTHER = "#808080"
 DASHES = {"builtin": (0, (4, 2)), "one-pass": (0, (1, 1.5))}
 MARKERS = {"channels-first": "o", "channels-last": "s"}
 WRONG = "wrong by more than its own standard deviation"
 WITHIN = "grey: within the bound"
 BESIDE = {"textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 13}
-INK, MUTED, ALARM = "#1b1d22", "#6a7079", "#b3261e"
-STYLE = {  # fonts that matplotlib ships, so that every machine draws the same picture
-    "font.family": "STIXGeneral",
-    "mathtext.fontset": "stix",
-    "font.size": 17,
-    "axes.titlesize": 19,
-    "axes.edgecolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-}
 
 
 def label(run):

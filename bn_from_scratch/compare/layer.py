@@ -1,50 +1,13 @@
 """`bn compare layer`: scratch and built-in layers against the spec, float64."""
 
-import numpy as np
+from bn_from_scratch import backends
+from bn_from_scratch.backends.norms import norm_layer
+from bn_from_scratch.case import QUANTITIES, difference, expected, make_case
+from bn_from_scratch.presentation.table import Figure, table
 
-from bn_from_scratch import backends, spec
-from bn_from_scratch.compare import norm_layer
-from bn_from_scratch.compare.table import Figure, table
-
-QUANTITIES = ("Y", "dX", "dgamma", "dbeta", "moving_mean", "moving_var")
 SHAPES = {"2-D": (32, 5), "4-D": (8, 5, 7, 6)}  # all sizes differ
 STEPS = 3
 TOLERANCE = 1e-12
-
-
-def make_case(shape, seed=0, dtype="float64", axis=spec.CHANNEL_AXIS):
-    """Input far from mean 0 and std 1, a random cotangent, a random state.
-
-    Not the gradient of a sum: that is zero for any correct batch norm.
-    """
-    rng = np.random.default_rng(seed)
-    C = spec.stats_shape(shape, axis)
-    state = {
-        "gamma": rng.normal(1, 0.3, C),
-        "beta": rng.normal(0, 1, C),
-        "moving_mean": rng.normal(0, 1, C),
-        "moving_var": rng.uniform(0.5, 2, C),
-    }
-    X, dY = rng.normal(3, 2, shape), rng.normal(0, 1, shape)
-    state = {name: value.astype(dtype) for name, value in state.items()}
-    return X.astype(dtype), dY.astype(dtype), state
-
-
-def expected(X, dY, state, *, training, steps=1, eps=spec.EPS, setting=None):
-    """What the spec gives for `probe`: a dict of the six QUANTITIES."""
-    moving = state["moving_mean"], state["moving_var"]
-    gamma, beta = state["gamma"], state["beta"]
-    options = {"training": training, "eps": eps}
-    dX, dgamma, dbeta = spec.batch_norm_backward(dY, X, gamma, *moving, **options)
-    options |= setting or {}
-    for _ in range(steps):
-        Y, *moving = spec.batch_norm(X, gamma, beta, *moving, **options)
-    return dict(zip(QUANTITIES, (Y, dX, dgamma, dbeta, *moving), strict=True))
-
-
-def difference(got, want):
-    """Largest |got - want| relative to the largest |want|."""
-    return float(np.max(np.abs(got - want)) / np.max(np.abs(want)))
 
 
 def compare_layer(names, norms):

@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 
 from bn_from_scratch import backends, spec
-from bn_from_scratch.compare import norm_layer
-from bn_from_scratch.compare.table import Figure, table
+from bn_from_scratch.backends.norms import norm_layer
+from bn_from_scratch.presentation.table import Figure, table
 
 SHAPES = ((128, 6, 24, 24), (64, 64, 56, 56))
 MEANS = (0.0, 1e2, 1e3, 1e4)

@@ -14,8 +14,9 @@ from string import Template
 import numpy as np
 
 from bn_from_scratch.compare import figures
-from bn_from_scratch.compare.figures import COLOURS, NAMES, label
+from bn_from_scratch.compare.figures import label
 from bn_from_scratch.files import write_atomically
+from bn_from_scratch.presentation.style import COLOURS, NAMES
 
 WORDS = ["No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight"]
 WIDTH, HEIGHT = 2000, 1000  # of a chart, in units of its drawing

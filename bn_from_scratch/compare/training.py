@@ -12,8 +12,8 @@ import numpy as np
 
 from bn_from_scratch import backends
 from bn_from_scratch.compare import figures, norm_layer, report
-from bn_from_scratch.compare.table import Figure, table
 from bn_from_scratch.files import write_atomically
+from bn_from_scratch.presentation.table import Figure, table
 
 # How far the loss of two runs may differ at any step.  Rounding differs between
 # frameworks, and each step of training lets a difference grow a little.

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from bn_from_scratch.compare.figures import COLOURS, NAMES, OTHER
+from bn_from_scratch.presentation.style import COLOURS, NAMES, OTHER
 
 # Okabe and Ito's palette, safe for the colour-blind; the frameworks' own come first.
 CYCLE = [*COLOURS.values(), "#e69f00", "#56b4e9", OTHER]

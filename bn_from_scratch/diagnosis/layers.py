@@ -20,7 +20,7 @@ def describe(layer):
     framework = backends.framework_of(layer)
     if framework == "jax":
         return _of_flax(layer)
-    return backends.part(framework, "surgery").describe("", layer)
+    return backends.part(framework, "models.surgery").describe("", layer)
 
 
 def sizes(layer):
@@ -42,12 +42,12 @@ def batch_norms(model):
             "a Flax module does not hold its layers: give (module, variables, X), with "
             "an input to trace it on"
         )
-    return backends.part(framework, "surgery").norms_of(model)
+    return backends.part(framework, "models.surgery").norms_of(model)
 
 
 def _of_flax_model(module, variables, X):
     """Each batch norm of a linen module, bound to its own variables."""
-    from bn_from_scratch.backends.jax import norms, surgery
+    from bn_from_scratch.backends.jax.models import norms, surgery
 
     return {
         ".".join(path): layer.bind(norms.variables_of(variables, path))
@@ -57,7 +57,7 @@ def _of_flax_model(module, variables, X):
 
 def _of_flax(layer):
     """A linen layer; its state, if it was given one: `layer.bind(variables)`."""
-    from bn_from_scratch.backends.jax import norms
+    from bn_from_scratch.backends.jax.models import norms
 
     variables = {} if layer.scope is None else layer.variables
     state = norms.state_of(norms.variables_of(variables, ()))

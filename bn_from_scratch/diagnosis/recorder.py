@@ -119,7 +119,7 @@ def _copied(layer, framework):
     if framework == "jax":
         return layer.clone(parent=None)  # it holds no state
     if framework == "tensorflow":
-        return backends.part(framework, "copying").cloned(layer)
+        return backends.part(framework, "models.copying").cloned(layer)
     copied = copy.deepcopy(layer)
     if framework == "mxnet":
         for parameter in copied._reg_params.values():

@@ -111,7 +111,7 @@ def of_model(model, batch, variables):
     traced = {"X": batch} | beside if beside else {}
     described, inputs, shares = bn.batch_norms(model, **traced), {}, {}
     if batch is not None:
-        module = backends.part(name, "reestimation")
+        module = backends.part(name, "models.reestimation")
         run = functools.partial(module.run_in_training, model, batch, **beside)
         inputs, _ = run()
         shares = output_gaps(run, inputs)

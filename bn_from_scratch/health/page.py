@@ -11,8 +11,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from bn_from_scratch import spec
-from bn_from_scratch.compare.figures import ALARM, COLOURS, STYLE
 from bn_from_scratch.files import write_atomically
+from bn_from_scratch.presentation.style import ALARM, COLOURS, STYLE
 
 LINE = COLOURS["tensorflow"]
 

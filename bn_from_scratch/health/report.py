@@ -3,7 +3,7 @@
 import dataclasses
 import textwrap
 
-from bn_from_scratch.compare.table import table
+from bn_from_scratch.presentation.table import table
 from bn_from_scratch.surgery.description import Description
 
 ADVICE = {"initial_indent": "  -> ", "subsequent_indent": "     "}

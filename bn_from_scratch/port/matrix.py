@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from bn_from_scratch import backends
-from bn_from_scratch.compare import norm_layer
-from bn_from_scratch.compare.table import Figure, table
+from bn_from_scratch.backends.norms import norm_layer
 from bn_from_scratch.port import files, network
 from bn_from_scratch.port.carry import port
 from bn_from_scratch.port.words import TITLES
+from bn_from_scratch.presentation.table import Figure, table
 
 SAVED = {"torch": ".pt", "tensorflow": ".keras", "jax": ".msgpack", "mxnet": ".params"}
 

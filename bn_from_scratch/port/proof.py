@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from bn_from_scratch import backends, lenet
-from bn_from_scratch.compare.layer import expected, make_case
+from bn_from_scratch.case import expected, make_case
 from bn_from_scratch.port import layers, network, words
 from bn_from_scratch.port.content import EXCHANGE
 from bn_from_scratch.spec import unbiased, values_per_channel

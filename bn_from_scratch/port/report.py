@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from bn_from_scratch.compare.table import Figure, table
 from bn_from_scratch.port.proof import COLUMNS
 from bn_from_scratch.port.words import TITLES
+from bn_from_scratch.presentation.table import Figure, table
 
 
 @dataclass

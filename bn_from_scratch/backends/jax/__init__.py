@@ -11,12 +11,12 @@ from bn_from_scratch.backends.jax.builtin import (
     builtin_setting,
     builtin_translation,
 )
-from bn_from_scratch.backends.jax.folding import fold_batch_norm
 from bn_from_scratch.backends.jax.layer import BatchNorm
 from bn_from_scratch.backends.jax.lenet import BNLeNet, LeNet
+from bn_from_scratch.backends.jax.models.folding import fold_batch_norm
+from bn_from_scratch.backends.jax.models.reestimation import reestimate
+from bn_from_scratch.backends.jax.models.surgery import batch_norms, replace_batch_norm
 from bn_from_scratch.backends.jax.probe import probe
-from bn_from_scratch.backends.jax.reestimation import reestimate
-from bn_from_scratch.backends.jax.surgery import batch_norms, replace_batch_norm
 from bn_from_scratch.backends.jax.timing import prepare
 from bn_from_scratch.backends.jax.trainer import Trainer
 from bn_from_scratch.backends.jax.variants import (

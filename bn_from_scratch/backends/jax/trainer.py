@@ -8,8 +8,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from bn_from_scratch import lenet, training
 from bn_from_scratch.backends.jax.builtin import exchange_names
-from bn_from_scratch.backends.jax.folding import fold_batch_norm
-from bn_from_scratch.backends.jax.reestimation import pooled_statistics
+from bn_from_scratch.backends.jax.models.folding import fold_batch_norm
+from bn_from_scratch.backends.jax.models.reestimation import pooled_statistics
 
 OPTIMIZERS = {"sgd": optax.sgd, "adam": optax.adam}
 

@@ -10,12 +10,15 @@ from bn_from_scratch.backends.mxnet.builtin import (
     builtin_setting,
     builtin_translation,
 )
-from bn_from_scratch.backends.mxnet.folding import fold_batch_norm
 from bn_from_scratch.backends.mxnet.layer import BatchNorm
 from bn_from_scratch.backends.mxnet.lenet import BNLeNet, LeNet
+from bn_from_scratch.backends.mxnet.models.folding import fold_batch_norm
+from bn_from_scratch.backends.mxnet.models.reestimation import reestimate
+from bn_from_scratch.backends.mxnet.models.surgery import (
+    batch_norms,
+    replace_batch_norm,
+)
 from bn_from_scratch.backends.mxnet.probe import probe
-from bn_from_scratch.backends.mxnet.reestimation import reestimate
-from bn_from_scratch.backends.mxnet.surgery import batch_norms, replace_batch_norm
 from bn_from_scratch.backends.mxnet.timing import prepare
 from bn_from_scratch.backends.mxnet.trainer import Trainer
 from bn_from_scratch.backends.mxnet.variants import (

@@ -5,7 +5,7 @@ from mxnet.gluon import nn
 
 from bn_from_scratch import checks
 from bn_from_scratch.backends.mxnet.batch_norm import CHANNEL_AXIS
-from bn_from_scratch.backends.mxnet.copying import layers_of
+from bn_from_scratch.backends.mxnet.blocks import layers_of
 from bn_from_scratch.spec import EPS, MOMENTUM
 
 NAMES = {  # ours -> theirs

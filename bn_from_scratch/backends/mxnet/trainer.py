@@ -7,8 +7,8 @@ from mxnet import autograd, gluon, np
 
 from bn_from_scratch import lenet, training
 from bn_from_scratch.backends.mxnet.builtin import exchange_names
-from bn_from_scratch.backends.mxnet.folding import fold_batch_norm
-from bn_from_scratch.backends.mxnet.reestimation import pooled_statistics
+from bn_from_scratch.backends.mxnet.models.folding import fold_batch_norm
+from bn_from_scratch.backends.mxnet.models.reestimation import pooled_statistics
 
 
 class SGD(mxnet.optimizer.Optimizer):

@@ -10,15 +10,15 @@ from bn_from_scratch.backends.tensorflow.builtin import (
     builtin_setting,
     builtin_translation,
 )
-from bn_from_scratch.backends.tensorflow.folding import fold_batch_norm
 from bn_from_scratch.backends.tensorflow.layer import BatchNorm
 from bn_from_scratch.backends.tensorflow.lenet import BNLeNet, LeNet
-from bn_from_scratch.backends.tensorflow.probe import probe
-from bn_from_scratch.backends.tensorflow.reestimation import reestimate
-from bn_from_scratch.backends.tensorflow.surgery import (
+from bn_from_scratch.backends.tensorflow.models.folding import fold_batch_norm
+from bn_from_scratch.backends.tensorflow.models.reestimation import reestimate
+from bn_from_scratch.backends.tensorflow.models.surgery import (
     batch_norms,
     replace_batch_norm,
 )
+from bn_from_scratch.backends.tensorflow.probe import probe
 from bn_from_scratch.backends.tensorflow.timing import prepare
 from bn_from_scratch.backends.tensorflow.trainer import Trainer
 from bn_from_scratch.backends.tensorflow.variants import (

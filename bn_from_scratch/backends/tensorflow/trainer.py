@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from bn_from_scratch import lenet, training
 from bn_from_scratch.backends.tensorflow.builtin import exchange_names
-from bn_from_scratch.backends.tensorflow.folding import fold_batch_norm
-from bn_from_scratch.backends.tensorflow.reestimation import pooled_statistics
+from bn_from_scratch.backends.tensorflow.models.folding import fold_batch_norm
+from bn_from_scratch.backends.tensorflow.models.reestimation import pooled_statistics
 
 OPTIMIZERS = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
 

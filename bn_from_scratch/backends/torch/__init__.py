@@ -6,12 +6,15 @@ from bn_from_scratch.backends.torch.builtin import (
     builtin_setting,
     builtin_translation,
 )
-from bn_from_scratch.backends.torch.folding import fold_batch_norm
 from bn_from_scratch.backends.torch.layer import BatchNorm
 from bn_from_scratch.backends.torch.lenet import BNLeNet, LeNet
+from bn_from_scratch.backends.torch.models.folding import fold_batch_norm
+from bn_from_scratch.backends.torch.models.reestimation import reestimate
+from bn_from_scratch.backends.torch.models.surgery import (
+    batch_norms,
+    replace_batch_norm,
+)
 from bn_from_scratch.backends.torch.probe import probe
-from bn_from_scratch.backends.torch.reestimation import reestimate
-from bn_from_scratch.backends.torch.surgery import batch_norms, replace_batch_norm
 from bn_from_scratch.backends.torch.timing import prepare
 from bn_from_scratch.backends.torch.trainer import Trainer
 from bn_from_scratch.backends.torch.variants import (

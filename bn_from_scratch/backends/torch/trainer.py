@@ -5,8 +5,8 @@ from torch.nn import functional as F
 
 from bn_from_scratch import lenet, training
 from bn_from_scratch.backends.torch.builtin import exchange_names
-from bn_from_scratch.backends.torch.folding import fold_batch_norm
-from bn_from_scratch.backends.torch.reestimation import pooled_statistics
+from bn_from_scratch.backends.torch.models.folding import fold_batch_norm
+from bn_from_scratch.backends.torch.models.reestimation import pooled_statistics
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 

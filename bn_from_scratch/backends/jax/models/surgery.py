@@ -5,7 +5,7 @@ from functools import partial
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from bn_from_scratch.backends.jax import nnx_surgery, norms, rewiring
+from bn_from_scratch.backends.jax.models import nnx_surgery, norms, rewiring
 from bn_from_scratch.surgery import proof
 
 

@@ -1,30 +1,30 @@
-"""Find the linear layer of a PyTorch model that each batch norm folds into."""
+"""Find the linear layer of a Gluon model that each batch norm folds into."""
 
 from typing import NamedTuple
 
-from torch import nn
-from torch.nn.modules.conv import _ConvNd
+from mxnet.gluon import nn
+from mxnet.gluon.nn.conv_layers import _Conv
 
 from bn_from_scratch import spec
-from bn_from_scratch.backends.torch import copying
-from bn_from_scratch.backends.torch.batch_norm import CHANNEL_AXIS
-from bn_from_scratch.backends.torch.surgery import Native, norms_of
-from bn_from_scratch.backends.torch.variants import LayerNorm
+from bn_from_scratch.backends.mxnet.blocks import layers_of
+from bn_from_scratch.backends.mxnet.models import copying
+from bn_from_scratch.backends.mxnet.models.surgery import Native, describe, norms_of
+from bn_from_scratch.backends.mxnet.variants import LayerNorm
 
 
 class Call(NamedTuple):
     path: str
-    layer: nn.Module
+    layer: nn.Block
     inputs: tuple
     output: object
 
 
 def plan_of(model, X):
     """{path of a batch norm: path of the linear layer directly before it}."""
-    for path, layer in model.named_modules():
+    for path, layer in layers_of(model).items():
         if isinstance(layer, LayerNorm):
             raise refusal(path, "layer norm takes its statistics of each example")
-    traced = copying.exact(model)
+    traced = copying.exact(model, X)
     calls = calls_of(traced, X)
     return {k: linear_before(k, v, calls) for k, v in norms_of(traced).items()}
 
@@ -32,12 +32,12 @@ def plan_of(model, X):
 def calls_of(model, X):
     """Every call of a layer in prediction on X, inner layers before outer ones."""
     calls = []
-    for path, layer in model.named_modules():
+    for path, layer in layers_of(model).items():
 
-        def record(layer, inputs, named, output, path=path):
-            calls.append(Call(path, layer, (*inputs, *named.values()), output))
+        def record(layer, inputs, output, path=path):
+            calls.append(Call(path, layer, inputs, output))
 
-        layer.register_forward_hook(record, with_kwargs=True)
+        layer.register_forward_hook(record)
     copying.run(model, X)
     return calls
 
@@ -48,14 +48,14 @@ def linear_before(path, norm, calls):
     What no layer reports, such as a sum that reads the same output, the proof finds.
     """
     path = path or type(norm).__name__
-    if predicts_by_batch(norm):
+    if not isinstance(norm, Native) and norm.predicts_by_batch():
         raise refusal(path, "it predicts by the statistics of the batch")
     own = [call for call in calls if call.layer is norm]
     if len(own) != 1:
         raise refusal(path, f"X must pass through it once; it does {len(own)} times")
     X = own[0].inputs[0]
     made = next((call for call in calls if call.output is X), None)
-    if made is None or not isinstance(made.layer, (nn.Linear, _ConvNd)):
+    if made is None or not isinstance(made.layer, (nn.Dense, _Conv)):
         found = "none does" if made is None else f"{made.path} does"
         raise refusal(
             path, f"a convolution or dense layer must come directly before it; {found}"
@@ -65,12 +65,6 @@ def linear_before(path, norm, calls):
     return made.path
 
 
-def predicts_by_batch(norm):
-    if isinstance(norm, Native):
-        return norm.running_mean is None
-    return norm.predicts_by_batch()
-
-
 def check_linear(path, norm, made, calls):
     """Raise ValueError unless nothing but the batch norm needs what was made."""
     times = sum(call.layer is made.layer for call in calls)
@@ -78,18 +72,15 @@ def check_linear(path, norm, made, calls):
         raise refusal(path, f"{made.path} must be called once; it is {times} times")
     for call in calls:
         reads = any(v is made.output for v in call.inputs)
-        if reads and norm not in call.layer.modules():
+        if reads and norm not in layers_of(call.layer).values():
             raise refusal(path, f"{call.path} reads the output of {made.path} too")
-    if "weight" not in made.layer._parameters:
-        raise refusal(
-            path, f"the weight of {made.path} must be a parameter; it is computed"
-        )
 
 
 def check_axis(path, norm, linear, X):
     """Raise ValueError unless the batch norm's channels are those of the layer."""
-    channels = X.ndim - 1 - len(getattr(linear, "kernel_size", ()))
-    axis = CHANNEL_AXIS if isinstance(norm, Native) else norm.axis
+    conv = getattr(linear, "_kwargs", None)
+    channels = conv["layout"].find("C") if conv else X.ndim - 1
+    axis = describe("", norm).settings["axis"]
     if spec.kept_axes(X.ndim, axis) != (channels,):
         raise refusal(
             path, f"its channels must be on axis {channels} of its input; axis={axis}"

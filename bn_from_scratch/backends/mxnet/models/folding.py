@@ -4,16 +4,17 @@ import numpy
 from mxnet import gluon, np
 from mxnet.gluon.contrib.nn import Identity
 
-from bn_from_scratch.backends.mxnet import copying
-from bn_from_scratch.backends.mxnet.parameters import Fill
-from bn_from_scratch.backends.mxnet.surgery import (
+from bn_from_scratch.backends.mxnet.blocks import layers_of
+from bn_from_scratch.backends.mxnet.models import copying
+from bn_from_scratch.backends.mxnet.models.surgery import (
     Native,
     check_any,
     describe,
     put,
     state_of,
 )
-from bn_from_scratch.backends.mxnet.tracing import plan_of, refusal
+from bn_from_scratch.backends.mxnet.models.tracing import plan_of, refusal
+from bn_from_scratch.backends.mxnet.parameters import Fill
 from bn_from_scratch.backends.mxnet.variants import (
     MeanOnlyBatchNorm,
     VarOnlyBatchNorm,
@@ -49,10 +50,10 @@ def prove(model, X, plan):
 
 def folded(model, plan):
     """A copy in which {path of a batch norm: path of its linear layer} are one."""
-    layers = copying.layers_of(model)
+    layers = layers_of(model)
     identities = {id(layers[path]): Identity() for path in plan}
     copy = copying.copied(model, copying.new_memo(model) | identities)
-    linears = copying.layers_of(copy)
+    linears = layers_of(copy)
     for path, name in plan.items():
         write(linears[name], operands(layers[path]))
     return copy

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from bn_from_scratch.backends.jax import exact, norms, rewiring
+from bn_from_scratch.backends.jax.models import exact, norms, rewiring
 from bn_from_scratch.surgery import proof
 from bn_from_scratch.surgery.description import Description
 

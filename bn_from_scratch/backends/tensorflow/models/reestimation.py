@@ -2,8 +2,12 @@
 
 import keras
 
-from bn_from_scratch.backends.tensorflow import copying
-from bn_from_scratch.backends.tensorflow.surgery import batch_norms, norms_of, state_of
+from bn_from_scratch.backends.tensorflow.models import copying
+from bn_from_scratch.backends.tensorflow.models.surgery import (
+    batch_norms,
+    norms_of,
+    state_of,
+)
 from bn_from_scratch.surgery.reestimation import pooled
 
 

@@ -3,9 +3,14 @@
 import torch
 from torch import nn
 
-from bn_from_scratch.backends.torch import copying
-from bn_from_scratch.backends.torch.surgery import Native, check_any, numpy, state_of
-from bn_from_scratch.backends.torch.tracing import plan_of, refusal
+from bn_from_scratch.backends.torch.models import copying
+from bn_from_scratch.backends.torch.models.surgery import (
+    Native,
+    check_any,
+    numpy,
+    state_of,
+)
+from bn_from_scratch.backends.torch.models.tracing import plan_of, refusal
 from bn_from_scratch.backends.torch.variants import (
     MeanOnlyBatchNorm,
     VarOnlyBatchNorm,

@@ -2,8 +2,8 @@
 
 import torch
 
-from bn_from_scratch.backends.torch import copying
-from bn_from_scratch.backends.torch.surgery import (
+from bn_from_scratch.backends.torch.models import copying
+from bn_from_scratch.backends.torch.models.surgery import (
     batch_norms,
     norms_of,
     numpy,

@@ -7,9 +7,9 @@ import numpy as np
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from bn_from_scratch.backends.jax import nnx_surgery, norms, rewiring
 from bn_from_scratch.backends.jax.builtin import NAMES, call
-from bn_from_scratch.backends.jax.surgery import batch_norms
+from bn_from_scratch.backends.jax.models import nnx_surgery, norms, rewiring
+from bn_from_scratch.backends.jax.models.surgery import batch_norms
 from bn_from_scratch.surgery.reestimation import pooled
 
 

@@ -5,9 +5,14 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx
 
-from bn_from_scratch.backends.jax import exact, nnx_surgery, norms
-from bn_from_scratch.backends.jax.nnx_surgery import NORMS, Adapter
-from bn_from_scratch.backends.jax.tracing import Call, check_axis, check_once, refusal
+from bn_from_scratch.backends.jax.models import exact, nnx_surgery, norms
+from bn_from_scratch.backends.jax.models.nnx_surgery import NORMS, Adapter
+from bn_from_scratch.backends.jax.models.tracing import (
+    Call,
+    check_axis,
+    check_once,
+    refusal,
+)
 from bn_from_scratch.surgery import folding, proof
 
 LINEAR = (nnx.Linear, nnx.Conv, nnx.ConvTranspose)

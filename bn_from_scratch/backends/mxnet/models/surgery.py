@@ -5,10 +5,11 @@ import copy
 import numpy
 from mxnet.gluon.nn.basic_layers import _BatchNorm as Native
 
-from bn_from_scratch.backends.mxnet import copying
 from bn_from_scratch.backends.mxnet.batch_norm import CHANNEL_AXIS
+from bn_from_scratch.backends.mxnet.blocks import layers_of
 from bn_from_scratch.backends.mxnet.builtin import NAMES
 from bn_from_scratch.backends.mxnet.layer import BatchNorm
+from bn_from_scratch.backends.mxnet.models import copying
 from bn_from_scratch.surgery import proof
 from bn_from_scratch.surgery.description import Description
 
@@ -28,7 +29,7 @@ def batch_norms(model):
 
 def norms_of(model):
     """{path: layer} of every batch norm."""
-    layers = copying.layers_of(model).items()
+    layers = layers_of(model).items()
     return {k: v for k, v in layers if isinstance(v, (Native, BatchNorm))}
 
 

@@ -2,8 +2,12 @@
 
 from mxnet import autograd, np
 
-from bn_from_scratch.backends.mxnet import copying
-from bn_from_scratch.backends.mxnet.surgery import batch_norms, norms_of, state_of
+from bn_from_scratch.backends.mxnet.models import copying
+from bn_from_scratch.backends.mxnet.models.surgery import (
+    batch_norms,
+    norms_of,
+    state_of,
+)
 from bn_from_scratch.surgery.reestimation import pooled
 
 

@@ -7,9 +7,13 @@ import numpy as np
 from keras import layers as nn
 
 from bn_from_scratch import spec
-from bn_from_scratch.backends.tensorflow import copying
 from bn_from_scratch.backends.tensorflow.layer import BatchNorm
-from bn_from_scratch.backends.tensorflow.surgery import Native, norms_of, state_of
+from bn_from_scratch.backends.tensorflow.models import copying
+from bn_from_scratch.backends.tensorflow.models.surgery import (
+    Native,
+    norms_of,
+    state_of,
+)
 from bn_from_scratch.backends.tensorflow.variants import (
     LayerNorm,
     MeanOnlyBatchNorm,

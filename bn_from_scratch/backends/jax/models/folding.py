@@ -8,8 +8,8 @@ from flax import linen as nn
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from bn_from_scratch.backends.jax import exact, nnx_folding, norms, rewiring
-from bn_from_scratch.backends.jax.tracing import LINEAR, find_pairs, refusal
+from bn_from_scratch.backends.jax.models import exact, nnx_folding, norms, rewiring
+from bn_from_scratch.backends.jax.models.tracing import LINEAR, find_pairs, refusal
 from bn_from_scratch.surgery import folding, proof
 
 

@@ -6,10 +6,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm as Native
 from torch.nn.parameter import is_lazy
 
-from bn_from_scratch.backends.torch import copying
 from bn_from_scratch.backends.torch.batch_norm import CHANNEL_AXIS, promote
 from bn_from_scratch.backends.torch.builtin import LAYERS, NAMES
 from bn_from_scratch.backends.torch.layer import BatchNorm
+from bn_from_scratch.backends.torch.models import copying
 from bn_from_scratch.surgery import proof
 from bn_from_scratch.surgery.description import Description
 

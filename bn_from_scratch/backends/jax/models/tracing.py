@@ -7,7 +7,7 @@ from typing import Any
 from flax import linen as nn
 
 from bn_from_scratch import spec
-from bn_from_scratch.backends.jax import norms, rewiring
+from bn_from_scratch.backends.jax.models import norms, rewiring
 from bn_from_scratch.backends.jax.variants import LayerNorm
 
 LINEAR = (nn.Dense, nn.Conv, nn.ConvTranspose)

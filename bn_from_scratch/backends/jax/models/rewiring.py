@@ -10,7 +10,7 @@ import jax
 from flax import linen as nn
 from flax.core import DenyList
 
-from bn_from_scratch.backends.jax import exact
+from bn_from_scratch.backends.jax.models import exact
 
 # How a module may call the mode, and what it is called in training.
 MODES = {"training": True, "train": True, "is_training": True}

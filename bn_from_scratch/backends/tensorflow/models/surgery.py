@@ -4,9 +4,9 @@ import dataclasses
 
 import keras
 
-from bn_from_scratch.backends.tensorflow import copying
 from bn_from_scratch.backends.tensorflow.builtin import NAMES
 from bn_from_scratch.backends.tensorflow.layer import BatchNorm
+from bn_from_scratch.backends.tensorflow.models import copying
 from bn_from_scratch.surgery import proof
 from bn_from_scratch.surgery.description import Description
 

@@ -1,0 +1,1 @@
+"""Whole Flax models: their batch norms found, replaced, folded, taken anew."""

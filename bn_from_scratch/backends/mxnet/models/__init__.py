@@ -1,0 +1,1 @@
+"""Whole Gluon models: their batch norms found, replaced, folded, taken anew."""
