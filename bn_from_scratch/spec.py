@@ -14,6 +14,7 @@ import math
 
 import numpy as np
 
+Axis = int | tuple[int, ...]  # the channel axis, or several
 EPS = 1e-5  # inside the square root: keeps a constant channel finite
 MOMENTUM = 0.1  # weight of the new batch in the moving averages
 CHANNEL_AXIS = 1
