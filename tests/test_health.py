@@ -196,7 +196,7 @@ def test_the_output_gap_is_that_of_one_layer_in_training(bn):
 
 def inputs_of_the_last_norm(bn, trainer, X):
     """What bn4 is given while all before it predict."""
-    module = importlib.import_module(f"{bn.__name__}.reestimation")
+    module = importlib.import_module(f"{bn.__name__}.models.reestimation")
     options = {}
     if "tensorflow" in bn.__name__ or "jax" in bn.__name__:
         X = np.moveaxis(X, 1, -1)

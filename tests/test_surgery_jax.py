@@ -17,7 +17,7 @@ from flax import linen as nn  # noqa: E402
 from flax import nnx  # noqa: E402
 from resnet_flax import ResNet18  # noqa: E402
 
-from bn_from_scratch.backends.jax import reestimation  # noqa: E402
+from bn_from_scratch.backends.jax.models import reestimation  # noqa: E402
 from bn_from_scratch.backends.jax.models.exact import enable_x64  # noqa: E402
 from bn_from_scratch.surgery import proof  # noqa: E402
 

@@ -16,7 +16,7 @@ import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from keras import layers as nn  # noqa: E402
 
-from bn_from_scratch.backends.tensorflow import copying  # noqa: E402
+from bn_from_scratch.backends.tensorflow.models import copying  # noqa: E402
 from bn_from_scratch.surgery import proof  # noqa: E402
 
 rng = np.random.default_rng(0)

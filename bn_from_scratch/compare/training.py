@@ -11,7 +11,8 @@ import platform
 import numpy as np
 
 from bn_from_scratch import backends
-from bn_from_scratch.compare import figures, norm_layer, report
+from bn_from_scratch.backends.norms import norm_layer
+from bn_from_scratch.compare import figures, report
 from bn_from_scratch.files import write_atomically
 from bn_from_scratch.presentation.table import Figure, table
 
