@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from bn_from_scratch.compare import figures, report
+from bn_from_scratch.compare import figures, report, runs
 from bn_from_scratch.files import write_atomically
 from bn_from_scratch.presentation import style
 
@@ -212,7 +212,7 @@ def test_digits_that_runs_share_are_not_marked():
 def test_long_runs_are_thinned_to_the_largest_difference():
     results = trained(backends=("torch",), steps=2001)
     results["runs"][1]["loss"][777] += 0.5
-    far = figures.distances(agreed(results))
+    far = runs.distances(agreed(results))
     assert len(far.steps) <= 400
     assert far.steps[-1] == 2001
     assert far.values[1].max() == pytest.approx(0.5, abs=1e-5)

@@ -1,7 +1,6 @@
-"""The pictures of a comparison, and the few facts about runs that the page shares."""
+"""The pictures of a comparison, as PNG files."""
 
 import io
-from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -10,12 +9,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from bn_from_scratch.compare.runs import (
+    decades,
+    distances,
+    label,
+    losses,
+    lost,
+    place,
+    said,
+)
 from bn_from_scratch.files import write_atomically
 from bn_from_scratch.presentation.style import (
     ALARM,
     COLOURS,
     MUTED,
-    NAMES,
     OTHER,
     STYLE,
 )
@@ -25,77 +32,6 @@ MARKERS = {"channels-first": "o", "channels-last": "s"}
 WRONG = "wrong by more than its own standard deviation"
 WITHIN = "grey: within the bound"
 BESIDE = {"textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 13}
-
-
-def label(run):
-    """The name of a run for a reader: `PyTorch scratch`, `JAX built-in`."""
-    words = {"builtin": "built-in", "one-pass": "built-in, one-pass"}
-    norm = words.get(run["norm"], run["norm"])
-    return f"{NAMES.get(run['backend'], run['backend'])} {norm}"
-
-
-def losses(runs):
-    """The losses of all runs [runs, steps]; NaN where a run has no such step."""
-    table = np.full((len(runs), max(len(run["loss"]) for run in runs)), np.nan)
-    for row, run in zip(table, runs, strict=True):
-        row[: len(run["loss"])] = run["loss"]
-    return np.where(np.isfinite(table), table, np.nan)
-
-
-class Distances(NamedTuple):
-    """How far each run is from a reference run, ready for a logarithmic axis."""
-
-    values: np.ndarray  # [runs, points], the largest in each stretch of steps
-    steps: np.ndarray  # [points], the last step of each stretch, counted from 1
-    stride: int  # steps in a stretch
-    reference: int  # the first run that stayed finite
-    floor: float  # where 0 is drawn: a power of ten below all other values
-
-
-def distances(results, most=400):
-    """The distances of all runs, in at most `most` points."""
-    table = losses(results["runs"])
-    reference = int(np.argmax(np.isfinite(table).all(axis=1)))
-    values = np.abs(table - table[reference])
-    stride = -(-table.shape[1] // most)
-    ends = np.arange((table.shape[1] - 1) % stride, table.shape[1], stride)
-    values = np.fmax.reduceat(values, np.maximum(ends - stride + 1, 0), axis=1)
-    least = min([results["agreement"]["tolerance"], *values[values > 0]])
-    floor = 10 ** np.floor(np.log10(least) - 0.3)
-    return Distances(values, ends + 1, stride, reference, floor)
-
-
-def said(far, runs):
-    """What a picture of the distances shows, in words."""
-    stretch = f", the largest of every {far.stride} steps" if far.stride > 1 else ""
-    return f"Absolute difference from the loss of {label(runs[far.reference])}{stretch}"
-
-
-def lost(runs):
-    """Which loss is first NaN or infinite, and at which step, in words; else ""."""
-    finite = [np.isfinite(run["loss"]) for run in runs]
-    first = {
-        label(run): int(ok.argmin()) + 1
-        for run, ok in zip(runs, finite, strict=True)
-        if not ok.all()
-    }
-    if not first:
-        return ""
-    name = min(first, key=first.get)
-    words = f"The loss of {name} is not finite at step {first[name]}"
-    return words + f", and {len(first)} of {len(runs)} are lost" * (len(first) > 1)
-
-
-def ticks(low, high, count=5):
-    """Round numbers from low to high."""
-    values = MaxNLocator(count).tick_values(low, high)
-    return [float(value) for value in values if low <= value <= high]
-
-
-def place(runs, run):
-    """The position of a run among those with the same norm, and their number."""
-    peers = [other for other in runs if other["norm"] == run["norm"]]
-    return peers.index(run), len(peers)
 
 
 def curves(results, path):
@@ -207,12 +143,6 @@ def _validation(axes, run):
     axes.set_ylabel("validation accuracy")
     last = f"after the last epoch: {accuracies[-1]:.4f}"
     axes.set_title(f"Accuracy in prediction mode; {last}", loc="left", fontsize=17)
-
-
-def decades(floor, top):
-    """At most about six powers of ten from floor, which is one, up to top."""
-    low, high = round(np.log10(floor)), int(np.floor(np.log10(top)))
-    return [10.0**k for k in range(low, high + 1, max(1, -(-(high - low) // 6)))]
 
 
 def _power(value, floor):

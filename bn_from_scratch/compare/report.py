@@ -12,9 +12,10 @@ from itertools import takewhile
 from string import Template
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
-from bn_from_scratch.compare import figures
-from bn_from_scratch.compare.figures import label
+from bn_from_scratch.compare import runs as facts
+from bn_from_scratch.compare.runs import label
 from bn_from_scratch.files import write_atomically
 from bn_from_scratch.presentation.style import COLOURS, NAMES
 
@@ -52,10 +53,10 @@ def html(results, path):
 def verdict(results):
     """Whether the runs "agree", "disagree" or are "alone", and the answer in words."""
     runs, agreement = results["runs"], results["agreement"]
-    steps = figures.losses(runs).shape[1]
+    steps = facts.losses(runs).shape[1]
     within = f"in {steps:,} step{'s' * (steps > 1)}"
     most = _short(agreement["largest_loss_difference"])
-    lost = figures.lost(runs)
+    lost = facts.lost(runs)
     if lost:
         apart = len(runs) > 1 and not agreement["agree"]
         start = "The runs disagree. " if apart else ""
@@ -83,7 +84,7 @@ def _farthest(runs):
     The largest difference from any other run does not tell who is wrong: when one run
     leaves, all of them are far from it.
     """
-    table = figures.losses(runs)
+    table = facts.losses(runs)
     away = np.nanmax(np.abs(table - np.nanmedian(table, axis=0)), axis=1)
     far = away >= 0.99 * away.max()
     return [label(run) for run, chosen in zip(runs, far, strict=True) if chosen]
@@ -91,8 +92,8 @@ def _farthest(runs):
 
 def _losses(results):
     """The losses as nested lines, in figures, and nine of the steps enlarged."""
-    runs, far = results["runs"], figures.distances(results)
-    table, steps = figures.losses(runs), far.steps
+    runs, far = results["runs"], facts.distances(results)
+    table, steps = facts.losses(runs), far.steps
     said = f"Training loss of {len(runs)} run{'s' * (len(runs) > 1)}"
     page = f"<p>One of every {far.stride} steps is drawn.</p>" * (far.stride > 1)
     page += _lines("a", runs, table[:, steps - 1], steps, 1, said)
@@ -109,7 +110,7 @@ def _lines(key, runs, table, steps, width, alt):
     low, high = _span(table)
     shapes, ours, cases, dashes = "", "", "", ""  # each above the one before
     for i, (run, ys) in enumerate(zip(runs, (table - low) / (high - low), strict=True)):
-        shape, (k, count) = f"{key}{i}", figures.place(runs, run)
+        shape, (k, count) = f"{key}{i}", facts.place(runs, run)
         shapes += f"<path id={shape} d='{_path(steps, ys)}'/>"
         if run["norm"] == "builtin":
             on, off = 5 * width, 5 * width * max(1, count - 1)
@@ -120,7 +121,7 @@ def _lines(key, runs, table, steps, width, alt):
         else:
             thick = width * (2.8 + 1.5 * (count - 1 - k))
             ours += _use(shape, _class(run), thick if len(steps) > 1 else 2 * thick)
-    y_ticks = [((y - low) / (high - low), f"{y:g}") for y in figures.ticks(low, high)]
+    y_ticks = [((y - low) / (high - low), f"{y:g}") for y in _ticks(low, high)]
     inside = f"<defs>{shapes}</defs>{ours}{cases}{dashes}"
     return _chart(alt, inside, y_ticks, _step_ticks(steps), len(steps))
 
@@ -130,7 +131,7 @@ def _differences(results):
     runs, tolerance = results["runs"], results["agreement"]["tolerance"]
     if len(runs) == 1:
         return "<p>One run: there is nothing to compare it with.</p>"
-    far = figures.distances(results)
+    far = facts.distances(results)
     top = 2 * max(tolerance, np.nanmax(far.values, initial=0))
     inside = ""
 
@@ -146,9 +147,9 @@ def _differences(results):
             inside += _use(f"d{i}", "case", 3) * (run["norm"] == "builtin")
     limit = HEIGHT * (1 - height(tolerance))
     inside += f"<path class=limit d='M0,{limit:.0f}H{WIDTH}'/>"
-    decades = figures.decades(far.floor, top)[1:]
+    decades = facts.decades(far.floor, top)[1:]
     y_ticks = [(height(y), f"10<sup>{np.log10(y):.0f}</sup>") for y in decades]
-    said = escape(figures.said(far, runs))
+    said = escape(facts.said(far, runs))
     note = f"<p>{said}; 0 is drawn at the bottom, though this scale has no zero. The "
     note += f"dashed line is the tolerance, {tolerance:g}.</p>"
     x_ticks, points = _step_ticks(far.steps), len(far.steps)
@@ -170,7 +171,7 @@ def _learned(runs, name):
             bars += f"<rect class='{_class(runs[k])}' x={x:.0f} y={top:.0f} "
             bars += f"width={0.64 * WIDTH / count / channels:.0f} "
             bars += f"height={bottom - top:.0f} />"
-    y_ticks = [((y - low) / (high - low), f"{y:g}") for y in figures.ticks(low, high)]
+    y_ticks = [((y - low) / (high - low), f"{y:g}") for y in _ticks(low, high)]
     x_ticks = [((k + 0.5) / channels, k + 1) for k in range(channels)]
     columns = [_marked([f"{v:.6f}" for v in column]) for column in values.T]
     cells = zip(*columns, strict=True)
@@ -261,8 +262,14 @@ def _chart(alt, inside, y_ticks, x_ticks, points=""):
     )
 
 
+def _ticks(low, high, count=5):
+    """Round numbers from low to high."""
+    values = MaxNLocator(count).tick_values(low, high)
+    return [float(value) for value in values if low <= value <= high]
+
+
 def _step_ticks(steps):
-    ticks = [tick for tick in figures.ticks(steps[0], steps[-1]) if tick == int(tick)]
+    ticks = [tick for tick in _ticks(steps[0], steps[-1]) if tick == int(tick)]
     return [(_across(tick, steps), f"{tick:.0f}") for tick in ticks]
 
 
