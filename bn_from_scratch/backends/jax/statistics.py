@@ -1,18 +1,22 @@
 """Statistics of some of the values, and of many parts: equations (11)-(16)."""
 
 import jax.numpy as jnp
+from jax import Array
 from jax.lax import stop_gradient
 
 from bn_from_scratch import spec
 from bn_from_scratch.backends.jax.batch_norm import CHANNEL_AXIS, promote
+from bn_from_scratch.spec import Axis
 
 
-def unbiased(var, n, correction):
+def unbiased(var: Array, n: int | Array, correction: int) -> Array:
     """The variance to store: biased (0) or unbiased (1).  [C] -> [C]."""
     return var * n / (n - correction)  # (11)
 
 
-def masked_stats(X, mask, axis=CHANNEL_AXIS):
+def masked_stats(
+    X: Array, mask: Array, axis: Axis = CHANNEL_AXIS
+) -> tuple[Array, Array, Array]:
     """`batch_stats` of the positions where `mask` is true, and their number n.
 
     The mask has X's shape with 1 in place of `axis`.  No position at all gives mean 0,
@@ -25,7 +29,7 @@ def masked_stats(X, mask, axis=CHANNEL_AXIS):
     return mean.reshape(shape), var.reshape(shape), n
 
 
-def masked_mean(X, mask, n, axis):
+def masked_mean(X: Array, mask: Array, n: Array, axis: Axis) -> Array:
     """As `channel_mean`, over n positions: what the sum left over corrects it."""
     axes, n = spec.reduce_axes(X.ndim, axis), jnp.maximum(n, 1)
     mean = jnp.where(mask, X, 0).sum(axes, keepdims=True) / n
@@ -33,7 +37,7 @@ def masked_mean(X, mask, n, axis):
     return mean + stop_gradient(left_over)
 
 
-def pool(mean, var, n):
+def pool(mean: Array, var: Array, n: Array) -> tuple[Array, Array, Array]:
     """Statistics of a whole from its parts.  [G, C], [G, C], [G] -> [C], [C], n.
 
     The law of total variance: the mean of the variances and the variance between the
@@ -46,7 +50,15 @@ def pool(mean, var, n):
     return whole, var, n.sum()
 
 
-def cumulate(moving_mean, moving_var, count, mean, var, n, correction=0):
+def cumulate(
+    moving_mean: Array,
+    moving_var: Array,
+    count: Array,
+    mean: Array,
+    var: Array,
+    n: int | Array,
+    correction: int = 0,
+) -> tuple[Array, Array, Array]:
     """Pool a batch of n values per channel into averages over `count` values.
 
     What `momentum=None` does: statistics of all values so far, whatever the batches.
@@ -59,7 +71,9 @@ def cumulate(moving_mean, moving_var, count, mean, var, n, correction=0):
     return mean, unbiased(var, enough, correction), count
 
 
-def select(condition, values, others):
+def select(
+    condition: bool | Array, values: tuple[Array, ...], others: tuple[Array, ...]
+) -> tuple[Array, ...]:
     """`values` where the condition holds, else `others`; it may be a plain bool."""
     if isinstance(condition, bool):
         return values if condition else others

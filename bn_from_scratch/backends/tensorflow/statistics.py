@@ -2,18 +2,22 @@
 
 import tensorflow as tf
 from keras.ops import shape as shape_of
+from tensorflow import Tensor
 
 from bn_from_scratch import spec
 from bn_from_scratch.backends.tensorflow.batch_norm import CHANNEL_AXIS, promote
+from bn_from_scratch.spec import Axis
 
 
-def unbiased(var, n, correction):
+def unbiased(var: Tensor, n: int | Tensor, correction: int) -> Tensor:
     """The variance to store: biased (0) or unbiased (1).  [C] -> [C]."""
     n = tf.cast(n, var.dtype)
     return var * n / (n - correction)  # (11)
 
 
-def masked_stats(X, mask, axis=CHANNEL_AXIS):
+def masked_stats(
+    X: Tensor, mask: Tensor, axis: Axis = CHANNEL_AXIS
+) -> tuple[Tensor, Tensor, Tensor]:
     """`batch_stats` of the positions where `mask` is true, and their number n.
 
     The mask has X's shape with 1 in place of `axis`.  No position at all gives mean 0,
@@ -26,7 +30,7 @@ def masked_stats(X, mask, axis=CHANNEL_AXIS):
     return tf.reshape(mean, shape), tf.reshape(var, shape), n
 
 
-def masked_mean(X, mask, n, axis):
+def masked_mean(X: Tensor, mask: Tensor, n: Tensor, axis: Axis) -> Tensor:
     """As `channel_mean`, over n positions: what the sum left over corrects it."""
     axes, n, zero = spec.reduce_axes(X.ndim, axis), tf.maximum(n, 1), tf.zeros_like(X)
     mean = tf.reduce_sum(tf.where(mask, X, zero), axes, keepdims=True) / n
@@ -34,7 +38,7 @@ def masked_mean(X, mask, n, axis):
     return mean + tf.stop_gradient(left_over)
 
 
-def pool(mean, var, n):
+def pool(mean: Tensor, var: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Statistics of a whole from its parts.  [G, C], [G, C], [G] -> [C], [C], n.
 
     The law of total variance: the mean of the variances and the variance between the
@@ -48,13 +52,22 @@ def pool(mean, var, n):
     return whole, var, tf.reduce_sum(n)
 
 
-def cumulate(moving_mean, moving_var, count, mean, var, n, correction=0):
+def cumulate(
+    moving_mean: Tensor,
+    moving_var: Tensor,
+    count: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    n: int | Tensor,
+    correction: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Pool a batch of n values per channel into averages over `count` values.
 
     What `momentum=None` does: statistics of all values so far, whatever the batches.
     """
     n = tf.cast(n, count.dtype)
-    mean, var = select(n > 0, (mean, var), (0.0, 0.0))  # of no values: 0 / 0
+    nothing = tf.zeros_like(mean), tf.zeros_like(var)
+    mean, var = select(n > 0, (mean, var), nothing)  # of no values: 0 / 0
     so_far = moving_var * (count - correction) / tf.maximum(count, 1)  # undoes (11)
     parts = (moving_mean, mean), (so_far, var), (count, n)
     parts = ([tf.cast(v, count.dtype) for v in pair] for pair in parts)
@@ -63,7 +76,9 @@ def cumulate(moving_mean, moving_var, count, mean, var, n, correction=0):
     return mean, unbiased(var, enough, correction), count
 
 
-def select(condition, values, others):
+def select(
+    condition: bool | Tensor, values: tuple[Tensor, ...], others: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
     """`values` where the condition holds, else `others`; it may be a plain bool."""
     if isinstance(condition, bool):
         return values if condition else others

@@ -9,7 +9,8 @@ from bn_from_scratch.backends.tensorflow.statistics import select
 def pool_replicas(mean, var, n, all_reduce):
     """`pool` of parts that lie in different replicas.  [C], [C], n -> the same."""
     n = tf.cast(n, mean.dtype)
-    mean, var = select(n > 0, (mean, var), (0.0, 0.0))  # of no values: 0 / 0
+    nothing = tf.zeros_like(mean), tf.zeros_like(var)
+    mean, var = select(n > 0, (mean, var), nothing)  # of no values: 0 / 0
     total = all_reduce(n)  # (14)
     weight = n / tf.maximum(total, 1)
     whole = all_reduce(weight * mean)  # (15)
