@@ -18,11 +18,11 @@ class Comparison:
         self.cases = {case.name: case for case in tasks.cases(name, framework)}
         self.right = dict(predictions(name, framework, ()))
         self.raw = {key: self._read(observed, *key) for key in self.right}
-        self.observed = {key: directed(key[1], v) for key, v in self.raw.items()}
+        self.observed = {key: _directed(key[1], v) for key, v in self.raw.items()}
         self.wrong = {
             key
             for key, value in self.right.items()
-            if not same(self.observed[key], value, self._tolerance(key))
+            if not _same(self.observed[key], value, self._tolerance(key))
         }
 
     @staticmethod
@@ -47,15 +47,15 @@ class Comparison:
     def matches(self, key, value):
         """Whether a predicted value is the observed one."""
         observed, right = self.observed[key], self.right[key]
-        if same(observed, value, self._tolerance(key)):
+        if _same(observed, value, self._tolerance(key)):
             return True
         if value is None or fits(value, right):
             return False
         if np.size(value) == 1:  # one for all channels, however many times it is given
             value = np.full_like(right, np.ravel(value)[0])
-            return same(observed, value, self._tolerance(key))
+            return _same(observed, value, self._tolerance(key))
         malformed = not fits(observed, right)
-        return malformed and alike(observed, value, self._tolerance(key))
+        return malformed and _alike(observed, value, self._tolerance(key))
 
     def allows(self, key, value, broken):
         """Whether what was observed does not speak against a predicted value.
@@ -82,7 +82,7 @@ class Comparison:
         return {
             key
             for key, right in self.right.items()
-            if key not in found or not same(found[key], right, self._tolerance(key))
+            if key not in found or not _same(found[key], right, self._tolerance(key))
         }
 
 
@@ -109,28 +109,28 @@ def _predicted(task, framework, mistakes):
             yield (case.name, None), None
 
 
-def directed(output, value):
+def _directed(output, value):
     """What is compared of an observed output: of dX its products with directions."""
     if output not in tasks.DIRECTED or isinstance(value, Failure) or value is None:
         return value
     return projected(value)
 
 
-def same(observed, expected, tolerance):
+def _same(observed, expected, tolerance):
     """Equal in shape, axes of size 1 aside, and in value, relative to the largest."""
-    return fits(observed, expected) and close(observed, expected, tolerance)
+    return fits(observed, expected) and _close(observed, expected, tolerance)
 
 
-def alike(observed, expected, tolerance):
+def _alike(observed, expected, tolerance):
     """Equal in value where neither has the right shape: laid out otherwise."""
     if observed is None or isinstance(observed, Failure):
         return False
-    return np.size(observed) == np.size(expected) and close(
+    return np.size(observed) == np.size(expected) and _close(
         observed, expected, tolerance
     )
 
 
-def close(observed, expected, tolerance):
+def _close(observed, expected, tolerance):
     """Equal to a tolerance relative to the largest expected value."""
     observed, expected = np.ravel(observed), np.ravel(expected)
     largest = np.abs(expected[np.isfinite(expected)]).max(initial=1e-3)
@@ -143,9 +143,9 @@ def fits(value, right):
     """Whether a value has the shape of the right one, axes of size 1 aside."""
     if value is None or right is None or isinstance(value, Failure):
         return False
-    return squeezed(value) == squeezed(right)
+    return _squeezed(value) == _squeezed(right)
 
 
-def squeezed(value):
+def _squeezed(value):
     """The shape without its axes of size 1."""
     return tuple(n for n in np.shape(value) if n > 1)

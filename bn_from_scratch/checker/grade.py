@@ -32,14 +32,14 @@ def grade(folder, jobs=1, progress=lambda text: None, **options):
     def judged(path):
         found = check(path, **options)
         found.name = path.relative_to(folder).as_posix()
-        progress(f"{found.name}: {summary(found)}")
+        progress(f"{found.name}: {_summary(found)}")
         return found
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         return list(pool.map(judged, answers(folder)))
 
 
-def summary(verdict):
+def _summary(verdict):
     """A verdict in a few words: `4 of 6 right`."""
     if verdict.error:
         return "cannot be run"
@@ -57,7 +57,7 @@ def to_csv(verdicts):
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(rows(verdicts))
+    writer.writerows(_rows(verdicts))
     return text.getvalue()
 
 
@@ -70,11 +70,11 @@ def render(verdicts):
         unknown = any(f["differences"] for f in facts["findings"])
         named = [*wrong, *(["a difference of no known kind"] if unknown else [])]
         notes = verdict.error or "; ".join(named)
-        lines.append([verdict.name, verdict.framework, summary(verdict), notes])
+        lines.append([verdict.name, verdict.framework, _summary(verdict), notes])
     return table(["answer", "framework", "result", "mistakes"], lines)
 
 
-def rows(verdicts):
+def _rows(verdicts):
     """[answer, framework, task, status, mistakes, message] of every task."""
     for verdict in verdicts:
         start = [verdict.name, verdict.framework]

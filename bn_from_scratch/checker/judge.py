@@ -41,7 +41,7 @@ def judge(name, framework, observed, known=()):
     task = Comparison(name, framework, observed)
     if not task.wrong:
         return Judgement(True)
-    mistakes, left = explain(task, list(known))
+    mistakes, left = _explain(task, list(known))
     unexplained = [
         Difference(task.cases[key[0]], key[1], task.to_show(key), task.raw[key])
         for key in task.right
@@ -55,30 +55,30 @@ def judge(name, framework, observed, known=()):
     return Judgement(False, mistakes, unexplained)
 
 
-def explain(task, known):
+def _explain(task, known):
     """(mistakes, wrong keys that they leave open): the fewest that explain the most."""
     relevant = [m for m in MISTAKES if task.changed([m]) & task.wrong]
     known = [m for m in known if m in relevant]
     for mistakes in [known, *([m] for m in relevant)]:
-        if explains(task, mistakes, known):
+        if _explains(task, mistakes, known):
             return mistakes, set()
-    grown, left = grow(task, known, relevant)
+    grown, left = _grow(task, known, relevant)
     if not left and len(grown) <= 2:
         return grown, left
     for mistakes in map(list, itertools.combinations(relevant, 2)):
-        if explains(task, mistakes, known):
+        if _explains(task, mistakes, known):
             return mistakes, set()
     if not left:
         return grown, left
     partial = [m for m in relevant if task.agreement([m]) & task.wrong]
     triples = itertools.combinations(partial, 3)
     for mistakes in map(list, itertools.islice(triples, TRIPLES)):
-        if explains(task, mistakes, known):
+        if _explains(task, mistakes, known):
             return mistakes, set()
     return grown, left
 
 
-def explains(task, mistakes, known):
+def _explains(task, mistakes, known):
     """Whether nothing speaks against these mistakes and something wrong for them."""
     if not mistakes or together(mistakes) is None:
         return False
@@ -89,7 +89,7 @@ def explains(task, mistakes, known):
     return mistakes == known or bool(task.agreement(mistakes) & task.wrong)
 
 
-def grow(task, known, relevant):
+def _grow(task, known, relevant):
     """Add one mistake after the other, each time the one that mends most outputs."""
     found, left, best = [], task.wrong, known
     while best is not None:

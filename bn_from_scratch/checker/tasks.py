@@ -60,7 +60,7 @@ def _normalize_cases(framework):
         names = ("mean", "var", "gamma", "beta")
         arguments = {"X": X} | {n: vectors[n] for n in names}
         found.append(Case(name, arguments, {"eps": EPS}, ("Y",)))
-    X, vectors = faint(framework)
+    X, vectors = _faint(framework)
     vectors |= {"mean": X[0], "var": np.array([0, 1e-4])}
     arguments = {"X": X} | {n: vectors[n] for n in names}
     return [*found, Case(FAINT, arguments, {"eps": EPS}, ("Y",))]
@@ -73,7 +73,7 @@ def _normalize_expected(case, framework, steps):
     ]
 
 
-def faint(framework):
+def _faint(framework):
     """X [5, 2], a constant and a nearly constant channel, which show eps; vectors."""
     X, _, vectors = inputs((5, 2), framework)
     return np.stack([0 * X[:, 0] + 1, 0.01 * X[:, 1]], 1).round(3), vectors
@@ -113,7 +113,7 @@ def _batch_norm_cases(framework):
                         dY if recorded else None,
                     )
                 )
-    X, vectors = faint(framework)
+    X, vectors = _faint(framework)
     arguments = {"X": X} | {n: vectors[n] for n in names}
     options = {"training": True, "eps": EPS, "momentum": MOMENTUM}
     return [*found, Case(FAINT, arguments, options, ("Y", *MOVING))]

@@ -82,7 +82,7 @@ def verdict_on(answer, name, framework=None, wanted=None, **limits):
     wanted: the tasks asked for, else all that it has.
     limits: seconds, memory (MB), as in `sandbox`.
     """
-    if isinstance(answer, dict) and all(map(is_hole, answer.values())):
+    if isinstance(answer, dict) and all(map(_is_hole, answer.values())):
         return Verdict(name, "", [Finding(task, UNWRITTEN) for task in answer])
     try:
         framework = framework or _framework(answer)
@@ -96,14 +96,14 @@ def find_all(observed, framework):
     """The Finding of every task, in order: what one got wrong is known to the next."""
     findings, known = [], []
     for task, outputs in observed.items():
-        findings.append(find(task, framework, outputs, known))
+        findings.append(_find(task, framework, outputs, known))
         known += findings[-1].mistakes
     return findings
 
 
-def find(task, framework, outputs, known):
+def _find(task, framework, outputs, known):
     """The Finding of one task."""
-    if outputs is None or unwritten(outputs):
+    if outputs is None or _unwritten(outputs):
         return Finding(task, UNWRITTEN)
     if isinstance(outputs, Failure):
         return Finding(task, WRONG, differences=str(outputs))
@@ -112,11 +112,11 @@ def find(task, framework, outputs, known):
         return Finding(task, RIGHT)
     new = [m for m in judged.mistakes if m not in known]
     before = [m for m in judged.mistakes if m in known]
-    left = describe(judged.unexplained[0]) if judged.unexplained else ""
+    left = _describe(judged.unexplained[0]) if judged.unexplained else ""
     return Finding(task, WRONG, new, left, before)
 
 
-def is_hole(thing):
+def _is_hole(thing):
     """Whether a function, or the call of a layer, has an empty body."""
 
     def empty(): ...
@@ -132,7 +132,7 @@ def is_hole(thing):
     return code is not None and code.co_code in holes
 
 
-def unwritten(outputs):
+def _unwritten(outputs):
     """Whether nothing but holes was found."""
     if isinstance(outputs, Failure):
         return False
@@ -144,7 +144,7 @@ def unwritten(outputs):
     )
 
 
-def describe(difference):
+def _describe(difference):
     """One difference in words: the input, what was expected, what came."""
     case, lines = difference.case, []
     for name, array in case.arguments.items():

@@ -26,19 +26,19 @@ def main(folder):
     job = json.loads((folder / "job.json").read_text())
     framework = job["framework"]
     adapter = adapters.load(framework)  # its memory is not the student's
-    limit_memory(job["memory"])
+    _limit_memory(job["memory"])
     try:
         names = load_answer(job)
     except BaseException as error:
-        write(folder / "answer.json", {"failure": failure(error, job["file"])})
+        _write(folder / "answer.json", {"failure": _failure(error, job["file"])})
         return
     wanted = tasks.asked(job["tasks"] or names, framework)
     missing = [task for task in wanted if names.get(task, ...) is ...]
-    write(folder / "answer.json", {"tasks": wanted, "missing": missing})
+    _write(folder / "answer.json", {"tasks": wanted, "missing": missing})
     for task in wanted:
         if task not in missing:
             found = observe(task, names[task], framework, adapter, job["file"])
-            write(folder / f"{task}.json", found)
+            _write(folder / f"{task}.json", found)
 
 
 def load_answer(job):
@@ -61,22 +61,22 @@ def observe(task, answer, framework, adapter, file):
     found = {}
     for case in tasks.cases(task, framework):
         try:
-            found[case.name] = observe_case(
+            found[case.name] = _observe_case(
                 task, case, answer, framework, adapter, file
             )
         except BaseException as error:
-            found[case.name] = {"failure": failure(error, file)}
+            found[case.name] = {"failure": _failure(error, file)}
     return found
 
 
-def observe_case(task, case, answer, framework, adapter, file):
+def _observe_case(task, case, answer, framework, adapter, file):
     """{output: array or failure} of one case."""
     if task in tasks.SCRIPTS:
-        return observe_layer(case, answer, framework, adapter, file)
+        return _observe_layer(case, answer, framework, adapter, file)
     if task in ("LeNet", "fit"):
         values = getattr(adapter, task)(answer, case)
         values = zip(case.outputs, values, strict=True)
-        return {name: plain(adapter.array(value)) for name, value in values}
+        return {name: _plain(adapter.array(value)) for name, value in values}
     before = [adapters.exact(a) for a in case.arguments.values()]
     outputs, gradients, after = adapter.call(answer, case)
     if outputs is None:
@@ -87,14 +87,14 @@ def observe_case(task, case, answer, framework, adapter, file):
         wanted = ", ".join(case.outputs)
         raise TypeError(f"{wanted} must be returned; got {len(outputs)} value(s)")
     found = dict(zip(case.outputs, outputs, strict=True)) | gradients
-    found = {name: plain(adapter.array(value)) for name, value in found.items()}
+    found = {name: _plain(adapter.array(value)) for name, value in found.items()}
     same = all(
         np.array_equal(a, adapter.array(b)) for a, b in zip(before, after, strict=True)
     )
-    return found | {tasks.LEFT_ALONE: plain(np.array(float(same)))}
+    return found | {tasks.LEFT_ALONE: _plain(np.array(float(same)))}
 
 
-def observe_layer(case, answer, framework, adapter, file):
+def _observe_layer(case, answer, framework, adapter, file):
     """The script's outputs for a student's layer."""
 
     def layer(X):
@@ -103,13 +103,13 @@ def observe_layer(case, answer, framework, adapter, file):
     found = {}
     for output, value in layer_script.run(layer, case, framework):
         try:
-            found[output] = plain(value())
+            found[output] = _plain(value())
         except BaseException as error:
-            found[output] = {"failure": failure(error, file)}
+            found[output] = {"failure": _failure(error, file)}
     return found
 
 
-def plain(array):
+def _plain(array):
     """An array as JSON holds it."""
     array = np.asarray(array, np.float64)
     if array.size > LARGEST:
@@ -117,7 +117,7 @@ def plain(array):
     return {"shape": array.shape, "values": array.ravel().tolist()}
 
 
-def failure(error, file):
+def _failure(error, file):
     """What went wrong, and on which line of the answer."""
     place = ""
     for frame in traceback.extract_tb(error.__traceback__):
@@ -134,7 +134,7 @@ def failure(error, file):
     }
 
 
-def limit_memory(megabytes):
+def _limit_memory(megabytes):
     """Let the process ask for this much more than it has; where the system can."""
     try:
         import resource
@@ -146,7 +146,7 @@ def limit_memory(megabytes):
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def write(path, value):
+def _write(path, value):
     """A JSON file, whole or not at all."""
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(value))

@@ -19,12 +19,12 @@ def candidates(side):
     """Pairs (eps, momentum) to try: those to expect, then those that only fit."""
     given_eps = side.recording.settings.get("eps", EPS)
     given = side.recording.settings.get("momentum", MOMENTUM)
-    eps, odd_eps = _sorted(given_eps, eps_fits(side), _is_usual_eps)
-    fits = momentum_fits(side)
+    eps, odd_eps = _sorted(given_eps, _eps_fits(side), _is_usual_eps)
+    fits = _momentum_fits(side)
     if not any("moving" in name for _, name in side.raw):
         fits = USUAL_MOMENTUM
     # What two updates by a plain number look like is left to that cause.
-    once = {m: plain(1 - np.sqrt(1 - m), 1e-4) for m in fits if m != given}
+    once = {m: _plain(1 - np.sqrt(1 - m), 1e-4) for m in fits if m != given}
     twice = [m for m, o in once.items() if len(f"{o}") < len(f"{m}")]
     fits = [once[m] if m in twice else m for m in fits]
     momentum, odd_momentum = _sorted(given, fits, _is_usual_momentum)
@@ -50,7 +50,7 @@ def _is_usual_momentum(momentum):
     return any(np.isclose(m, usual, 1e-9).any() for m in (momentum, 1 - momentum))
 
 
-def statistics(X):
+def _statistics(X):
     """Triples (mean, var, n) that a layer may take of X: of all; of what is not 0 in
     every channel; with a border of zeros."""
     axes, n = other_axes(X), X.size // X.shape[1]
@@ -67,21 +67,21 @@ def statistics(X):
     return found
 
 
-def eps_fits(side):
+def _eps_fits(side):
     """Every eps under which var + eps is what some output was divided by."""
     found = []
     for event in side.recording.events:
         if "Y" in event.values and not event.half:
-            found += _eps_fits(side, event)
+            found += _eps_fits_of(side, event)
     return found
 
 
-def _eps_fits(side, event):
+def _eps_fits_of(side, event):
     gamma, beta, moving_mean, _ = start_of(side.recording)
     scale, slope = side.scales[event.name], slopes(event)
     variances = [_before(side, event, "moving_var")]
     if event.training:
-        for _, var, n in statistics(np.asarray(event.values["X"], np.float64)):
+        for _, var, n in _statistics(np.asarray(event.values["X"], np.float64)):
             variances += [var, var * n / max(n - 1, 1)]
     found = []
     divided = (gamma, np.ones_like(gamma), beta, moving_mean)
@@ -108,19 +108,19 @@ def slopes(event):
         return (X * Y).sum(axes) / np.square(X).sum(axes)
 
 
-def momentum_fits(side):
+def _momentum_fits(side):
     """Every momentum, of (0, 1), by which a step may have moved an average."""
     found = []
     for event in side.recording.events:
         if event.training and not event.half:
-            found += _momentum_fits(side, event)
+            found += _momentum_fits_of(side, event)
     return found
 
 
-def _momentum_fits(side, event):
+def _momentum_fits_of(side, event):
     scale, found = side.scales[event.name], []
     ways = []
-    for mean, var, n in statistics(np.asarray(event.values["X"], np.float64)):
+    for mean, var, n in _statistics(np.asarray(event.values["X"], np.float64)):
         ways += [("moving_mean", mean), ("moving_var", var)]
         ways += [("moving_var", var * n / max(n - 1, 1))]
     for (name, batch), stage in itertools.product(ways, ("", "backward_")):
@@ -134,7 +134,7 @@ def _momentum_fits(side, event):
         error = SLACK * scale.base / np.abs(way).max()
         straight = np.abs(moved - momentum * way) <= SLACK * scale.base
         if straight.all() and error < momentum < 1 - error:
-            found.append(plain(momentum, max(error / 10, 1e-5)))
+            found.append(_plain(momentum, max(error / 10, 1e-5)))
     return found
 
 
@@ -161,7 +161,7 @@ def _nice(number, error):
     return float(f"{number:.4g}")
 
 
-def plain(number, error):
+def _plain(number, error):
     """The number with the fewest digits within an error."""
     found = (round(float(number), digits) for digits in range(1, 8))
     return next((f for f in found if abs(f - number) <= error), float(number))

@@ -21,11 +21,11 @@ def diagnose_pair(one, other, names=("a", "b"), layer=""):
     for side in (a, b):
         if not side.raw and not causes:
             raise ValueError(f"the record of {side.name} holds no output to compare")
-    differences = compared(a, b)
+    differences = _compared(a, b)
     apart = {k: d for k, d in differences.items() if d.excess > 1}
     told = {".".join(d.key): d for d in differences.values()}
     if causes or apart or not differences:
-        found, left = explained(a, b)
+        found, left = _explained(a, b)
         causes += found
         apart = apart or left
     found = Diagnosis(names, not causes and not apart, causes, told, layer=layer)
@@ -35,7 +35,7 @@ def diagnose_pair(one, other, names=("a", "b"), layer=""):
     return found
 
 
-def compared(a, b):
+def _compared(a, b):
     """{key: Deviation} of the outputs that both have, of the same shape."""
     found = {}
     for key in a.raw:
@@ -63,7 +63,7 @@ def _given_apart(a, b, event):
 # --- What they did -------------------------------------------------------------------
 
 
-def explained(a, b):
+def _explained(a, b):
     """The causes in what the two do, and {key: Deviation} of what they leave open."""
     found, left = [explain(a), explain(b)], {}
     causes = []

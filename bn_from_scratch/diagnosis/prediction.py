@@ -64,7 +64,7 @@ def predict(recording, hypothesis):
     gamma, beta, *fresh = hypothesis.steps.loaded(*start_of(recording))
     moving, found, first = fresh, {}, first_backward(recording)
     for step, event in enumerate(recording.events, 1):
-        call = Call(event, hypothesis, 1 if event.half else step)
+        call = _Call(event, hypothesis, 1 if event.half else step)
         start = [gamma, beta, *(fresh if event.half else moving)]
         Y, *moved = call.forward(call.X, *start)
         moving = call.after_backward(start, moved)
@@ -88,7 +88,7 @@ def first_backward(recording):
     return next((e for e in found if not e.half), None)
 
 
-class Call:
+class _Call:
     """One event under a hypothesis."""
 
     def __init__(self, event, hypothesis, step):

@@ -32,10 +32,10 @@ def record(layer, *, num_features=None, num_dims=None, dtype="float32", seed=0):
     found = {k: np.float64(v) for k, v in settings.items() if v is not None}
     found |= {f"stored.{k}": np.array(v) for k, v in described.state.items()}
     start = protocol.start(C, dtype, seed)
-    copied = Copy(layer, dims, start)
+    copied = _Copy(layer, dims, start)
     for event, given in protocol.calls(C, dims, dtype, seed):
         if event == "half":
-            copied = Copy(layer, dims, start)
+            copied = _Copy(layer, dims, start)
         answer = copied.answer(event, **given)
         if answer is not None:
             given = {k: v for k, v in given.items() if k != "dY" or "dX" in answer}
@@ -43,7 +43,7 @@ def record(layer, *, num_features=None, num_dims=None, dtype="float32", seed=0):
     return found | start
 
 
-class Copy:
+class _Copy:
     """A copy of a layer, which goes from call to call."""
 
     def __init__(self, layer, num_dims, start):
@@ -74,7 +74,7 @@ class Copy:
         forward = {}
         hook = self._watch(forward)
         given = (np.ascontiguousarray(np.moveaxis(v, 1, self.axis)) for v in (X, dY))
-        lacking = lacking_of(self.layer)
+        lacking = _lacking_of(self.layer)
         try:
             found = self.backend.probe(
                 self.layer,
@@ -107,7 +107,7 @@ class Copy:
         return None
 
 
-def lacking_of(layer):
+def _lacking_of(layer):
     """What a layer does not have of gamma, beta and the moving averages."""
     settings = describe(layer).settings
     has = dict.fromkeys(MOVING, settings["statistics"] == "moving")

@@ -30,34 +30,34 @@ def explain(side):
     levels = (0, usual), (1, usual), (0, odd), (2, usual), (1, odd), (3, usual)
     for size, pairs in levels:
         for eps, momentum in pairs:
-            found = explaining(side, size, Hypothesis((), eps, momentum))
+            found = _explaining(side, size, Hypothesis((), eps, momentum))
             for more in ((), (OVERFLOW,)):
                 fits = [h.plus(*more) for h in found if whole.explained(h.plus(*more))]
                 if fits:
                     return Explanation(fits[0], set(), fits[1:])
-    return grow(whole, usual + odd)
+    return _grow(whole, usual + odd)
 
 
-def explaining(side, size, right):
+def _explaining(side, size, right):
     """Every hypothesis with so many mistakes that explains all, at these numbers."""
     if size == 0:
         return [right] if side.explained(right) else []
     ones = [one for one in map(right.plus, CAUSES) if side.predicted(one)]
     if size == 1:
         return [one for one in ones if side.explained(one)]
-    table = [Effect(side, one, right) for one in ones]
+    table = [_Effect(side, one, right) for one in ones]
     wrong = {key for key in side.left(right) if key[1] not in GRADIENTS}
     sets = itertools.combinations([e for e in table if e.changed], size)
     several = (
         right.plus(*(m for effect in effects for m in effect.hypothesis.mistakes))
         for effects in sets
-        if may_explain(effects, wrong)
+        if _may_explain(effects, wrong)
     )
     possible = itertools.islice((h for h in several if h.steps), TRIED)
     return [h for h in possible if side.explained(h)]
 
 
-class Effect:
+class _Effect:
     """What one mistake does to the outputs of a side."""
 
     def __init__(self, side, hypothesis, right):
@@ -68,7 +68,7 @@ class Effect:
         self.missed = {k for k in self.changed if not side.matches(k, hypothesis, 3)}
 
 
-def may_explain(effects, wrong):
+def _may_explain(effects, wrong):
     """Whether several mistakes may give all that is wrong: cheap, to try few sets."""
     if not wrong <= set().union(*(e.changed for e in effects)):
         return False
@@ -78,7 +78,7 @@ def may_explain(effects, wrong):
     )
 
 
-def grow(side, pairs):
+def _grow(side, pairs):
     """Add one cause after the other, each time the one that leaves the least open."""
 
     def open_keys(hypothesis):

@@ -89,9 +89,9 @@ def health(model, batch=None, variables=None):
     Raises ValueError for a model without batch norms, TypeError for no model.
     """
     if isinstance(model, (str, os.PathLike)):
-        name, layers = os.fspath(model), of_file(model)
+        name, layers = os.fspath(model), _of_file(model)
     else:
-        name, layers = type(model).__name__, of_model(model, batch, variables)
+        name, layers = type(model).__name__, _of_model(model, batch, variables)
     return Health(name, [row(layer) for layer in layers])
 
 
@@ -103,7 +103,7 @@ def row(layer):
     return Row(layer.description, n, layer.gap, layer.output_gap, found)
 
 
-def of_model(model, batch, variables):
+def _of_model(model, batch, variables):
     """Every batch norm of a model in memory."""
     name = backends.framework_of(model)
     bn = backends.load(name)
@@ -114,48 +114,48 @@ def of_model(model, batch, variables):
         module = backends.part(name, "models.reestimation")
         run = functools.partial(module.run_in_training, model, batch, **beside)
         inputs, _ = run()
-        shares = output_gaps(run, inputs)
+        shares = _output_gaps(run, inputs)
     return [
         Examined(d, name, inputs.get(path, []), shares.get(path))
         for path, d in described.items()
     ]
 
 
-def output_gaps(run, paths):
+def _output_gaps(run, paths):
     """{path: how far the model's output moves if that batch norm alone is in training}.
 
     Root mean square, in standard deviations of the prediction.
     """
     _, prediction = run(paths=[])
-    prediction, found = flat(prediction), {}
+    prediction, found = _flat(prediction), {}
     for path in paths:
-        moved = flat(run(paths=[path])[1]) - prediction
+        moved = _flat(run(paths=[path])[1]) - prediction
         found[path] = float(np.sqrt(np.square(moved).mean()) / (prediction.std() or 1))
     return found
 
 
-def flat(outputs):
+def _flat(outputs):
     """All values of one array or of a dict of arrays."""
     if isinstance(outputs, dict):
-        return np.concatenate([flat(v) for v in outputs.values()])
+        return np.concatenate([_flat(v) for v in outputs.values()])
     return np.asarray(outputs, np.float64).ravel()
 
 
-def of_file(path):
+def _of_file(path):
     """Every batch norm of a file; what it does not say of settings stays None."""
     from bn_from_scratch.port import files
 
     content = files.read(path, check=lambda content: content)
-    found = content.norms | bare_norms(content)
+    found = content.norms | _bare_norms(content)
     if not found:
         raise ValueError(f"{path} has no batch norm")
     return [
-        Examined(describe(layer, norm), content.framework)
+        Examined(_describe(layer, norm), content.framework)
         for layer, norm in found.items()
     ]
 
 
-def bare_norms(content):
+def _bare_norms(content):
     """{path: Norm} of the layers that have a gamma, [C], and nothing but a beta."""
     from bn_from_scratch.port import names, words
 
@@ -174,7 +174,7 @@ def bare_norms(content):
     }
 
 
-def describe(path, norm):
+def _describe(path, norm):
     """A batch norm of a file in the spec's words."""
     settings = {"eps": norm.eps, "momentum": norm.momentum, "axis": spec.CHANNEL_AXIS}
     settings |= {"statistics": "moving", "frozen": None}

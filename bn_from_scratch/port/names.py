@@ -21,11 +21,11 @@ def split(flat, framework):
     norms, others, left = {}, {}, []
     for path, own in layers.items():
         if (scratch := _scratch(own, framework)) is None:
-            others |= {joined(path, RENAMED.get(k, k)): v for k, v in own.items()}
+            others |= {_joined(path, RENAMED.get(k, k)): v for k, v in own.items()}
             continue
         norms[path] = make_norm(own, words.names(framework, scratch), scratch)
         known = {*norms[path].own, COUNTER}
-        left += [joined(path, name) for name in own if name not in known]
+        left += [_joined(path, name) for name in own if name not in known]
     return Content(framework, norms, others, tuple(left))
 
 
@@ -42,13 +42,13 @@ def flatten(content):
     flat = {}
     for path, norm in content.norms.items():
         theirs = words.names(content.framework, norm.scratch)
-        flat |= {joined(path, theirs[name]): v for name, v in norm.full().items()}
+        flat |= {_joined(path, theirs[name]): v for name, v in norm.full().items()}
         if content.framework == "torch" and not norm.scratch:
-            flat[joined(path, COUNTER)] = np.array(norm.batches or 0, np.int64)
+            flat[_joined(path, COUNTER)] = np.array(norm.batches or 0, np.int64)
     return flat | content.others
 
 
-def joined(path, name):
+def _joined(path, name):
     """A bare layer, saved without a model around it, has no path."""
     return f"{path}.{name}" if path else name
 

@@ -55,8 +55,8 @@ def prove_layers(source, target, variances):
 def prove_network(source, target, variances):
     """A row for each other layer of both LeNets, run from the same images to the logits
     of dense3; none where one cannot run."""
-    source = with_variances(source, variances)
-    frameworks = [stand_in(source.framework, target.framework), target.framework]
+    source = _with_variances(source, variances)
+    frameworks = [_stand_in(source.framework, target.framework), target.framework]
     if None in frameworks:
         return []
     rng, answers = np.random.default_rng(0), []
@@ -75,7 +75,7 @@ def prove_network(source, target, variances):
     ]
 
 
-def with_variances(content, variances):
+def _with_variances(content, variances):
     """The `Content` with these moving variances, by path."""
     norms = {
         path: replace(norm, state=norm.state | {"moving_var": variances[path]})
@@ -84,7 +84,7 @@ def with_variances(content, variances):
     return replace(content, norms=norms)
 
 
-def stand_in(framework, other):
+def _stand_in(framework, other):
     """Where the LeNet of a source runs: in its framework, or for our own names in any.
 
     None where the framework is not installed.

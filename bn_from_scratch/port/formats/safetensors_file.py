@@ -22,7 +22,7 @@ def read(path, framework=None):
             flat = {k.replace("/", "."): file.get_tensor(k) for k in file.keys()}
     except (safetensors.SafetensorError, TypeError) as error:  # TypeError: bfloat16
         raise ValueError(f"safetensors cannot read it: {error}") from None
-    framework = framework or recognized(flat)
+    framework = framework or _recognized(flat)
     if framework == "jax":
         content = flax_msgpack.from_flat(flat)
     else:
@@ -38,7 +38,7 @@ def write(path, content):
     safetensors.numpy.save_file(flat, path, metadata)
 
 
-def recognized(flat):
+def _recognized(flat):
     """The framework whose names these are; ValueError where there may be several."""
     if any(name.startswith("batch_stats.") for name in flat):
         return "jax"
