@@ -11,9 +11,11 @@ mean, var, gamma and beta have the sizes of `axis`, in the order of X.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
+Array = np.ndarray
 Axis = int | tuple[int, ...]  # the channel axis, or several
 EPS = 1e-5  # inside the square root: keeps a constant channel finite
 MOMENTUM = 0.1  # weight of the new batch in the moving averages
@@ -23,30 +25,30 @@ TINY = 1e-30  # in place of 0 where it would be divided by
 # --- The axis rule -------------------------------------------------------------------
 
 
-def kept_axes(ndim, axis):
+def kept_axes(ndim: int, axis: Axis) -> tuple[int, ...]:
     """The axes that are not averaged over, in the order of X.  4, -1 -> (3,)."""
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
     return tuple(sorted(a % ndim for a in axes))
 
 
-def reduce_axes(ndim, axis):
+def reduce_axes(ndim: int, axis: Axis) -> tuple[int, ...]:
     """Axes averaged over: all but the kept.  4, 1 -> (0, 2, 3)."""
     kept = kept_axes(ndim, axis)
     return tuple(a for a in range(ndim) if a not in kept)
 
 
-def stats_shape(shape, axis):
+def stats_shape(shape: Sequence[int], axis: Axis) -> tuple[int, ...]:
     """Shape of mean, var, gamma and beta.  (8, 5, 4, 4), 1 -> (5,)."""
     return tuple(shape[a] for a in kept_axes(len(shape), axis))
 
 
-def param_shape(shape, axis):
+def param_shape(shape: Sequence[int], axis: Axis) -> tuple[int, ...]:
     """The same shape, broadcastable against X.  (8, 5, 4, 4), 1 -> (1, 5, 1, 1)."""
     kept = kept_axes(len(shape), axis)
     return tuple(size if a in kept else 1 for a, size in enumerate(shape))
 
 
-def values_per_channel(shape, axis=CHANNEL_AXIS):
+def values_per_channel(shape: Sequence[int], axis: Axis = CHANNEL_AXIS) -> int:
     """The n of the equations.  (8, 5, 4, 4), 1 -> 128."""
     return math.prod([shape[a] for a in reduce_axes(len(shape), axis)])
 
@@ -54,7 +56,7 @@ def values_per_channel(shape, axis=CHANNEL_AXIS):
 # --- Forward -------------------------------------------------------------------------
 
 
-def batch_stats(X, axis=CHANNEL_AXIS):
+def batch_stats(X: Array, axis: Axis = CHANNEL_AXIS) -> tuple[Array, Array]:
     """Mean and biased variance of each channel.  X [N, C, *] -> [C], [C]."""
     axes = reduce_axes(X.ndim, axis)
     mean = X.mean(axes)  # (1)  mean = sum(X) / n
@@ -62,14 +64,24 @@ def batch_stats(X, axis=CHANNEL_AXIS):
     return mean, var
 
 
-def normalize(X, mean, var, gamma, beta, eps, axis=CHANNEL_AXIS):
+def normalize(
+    X: Array,
+    mean: Array,
+    var: Array,
+    gamma: Array,
+    beta: Array,
+    eps: float,
+    axis: Axis = CHANNEL_AXIS,
+) -> Array:
     """Standardize X, then scale by gamma and shift by beta.  [N, C, *] -> same."""
     mean, var, gamma, beta = (_like(v, X, axis) for v in (mean, var, gamma, beta))
     X_hat = (X - mean) / np.sqrt(var + eps)  # (3)
     return gamma * X_hat + beta  # (4)
 
 
-def update_moving(moving_mean, moving_var, mean, var, momentum):
+def update_moving(
+    moving_mean: Array, moving_var: Array, mean: Array, var: Array, momentum: float
+) -> tuple[Array, Array]:
     """Move the moving averages one batch on.  Four [C] -> [C], [C]."""
     moving_mean = (1 - momentum) * moving_mean + momentum * mean  # (5)
     moving_var = (1 - momentum) * moving_var + momentum * var  # (6)
@@ -77,18 +89,18 @@ def update_moving(moving_mean, moving_var, mean, var, momentum):
 
 
 def batch_norm(
-    X,
-    gamma,
-    beta,
-    moving_mean,
-    moving_var,
+    X: Array,
+    gamma: Array,
+    beta: Array,
+    moving_mean: Array,
+    moving_var: Array,
     *,
-    training,
-    eps=EPS,
-    momentum=MOMENTUM,
-    axis=CHANNEL_AXIS,
-    correction=0,
-):
+    training: bool,
+    eps: float = EPS,
+    momentum: float = MOMENTUM,
+    axis: Axis = CHANNEL_AXIS,
+    correction: int = 0,
+) -> tuple[Array, Array, Array]:
     """Batch-normalize X [N, C, *]; return Y and the new moving mean and variance [C].
 
     `correction=1` stores the unbiased variance in the moving average (the convention of
@@ -108,7 +120,7 @@ def batch_norm(
     return Y, *update_moving(moving_mean, moving_var, mean, stored, momentum)
 
 
-def unbiased(var, n, correction):
+def unbiased(var: Array, n: int, correction: int) -> Array:
     """The variance to store: biased (0) or unbiased (1).  [C] -> [C]."""
     return var * n / (n - correction)  # (11)
 
@@ -117,16 +129,16 @@ def unbiased(var, n, correction):
 
 
 def batch_norm_backward(
-    dY,
-    X,
-    gamma,
-    moving_mean,
-    moving_var,
+    dY: Array,
+    X: Array,
+    gamma: Array,
+    moving_mean: Array,
+    moving_var: Array,
     *,
-    training,
-    eps=EPS,
-    axis=CHANNEL_AXIS,
-):
+    training: bool,
+    eps: float = EPS,
+    axis: Axis = CHANNEL_AXIS,
+) -> tuple[Array, Array, Array]:
     """Gradients of sum(dY * Y).  dY, X [N, C, *] -> dX [N, C, *], dgamma, dbeta [C].
 
     In training the mean and the variance are functions of X, so dX loses the part of dY
@@ -153,7 +165,9 @@ def batch_norm_backward(
 # --- Statistics of some values, and of many parts ------------------------------------
 
 
-def masked_stats(X, mask, axis=CHANNEL_AXIS):
+def masked_stats(
+    X: Array, mask: Array, axis: Axis = CHANNEL_AXIS
+) -> tuple[Array, Array, int]:
     """`batch_stats` of the positions where `mask` (broadcastable to X) is true, and n.
 
     No position at all gives mean 0, variance 0 and n = 0.
@@ -166,7 +180,7 @@ def masked_stats(X, mask, axis=CHANNEL_AXIS):
     return mean, var, n.max()
 
 
-def pool(mean, var, n):
+def pool(mean: Array, var: Array, n: Array) -> tuple[Array, Array, int]:
     """Statistics of a whole from its parts.  [G, C], [G, C], [G] -> [C], [C], n.
 
     The law of total variance: the mean of the variances and the variance between the
@@ -179,7 +193,15 @@ def pool(mean, var, n):
     return whole, var, n.sum()
 
 
-def cumulate(moving_mean, moving_var, count, mean, var, n, correction=0):
+def cumulate(
+    moving_mean: Array,
+    moving_var: Array,
+    count: int,
+    mean: Array,
+    var: Array,
+    n: int,
+    correction: int = 0,
+) -> tuple[Array, Array, int]:
     """Pool a batch of n values per channel into averages over `count` values.
 
     What `momentum=None` does: statistics of all values so far, whatever the batches.
@@ -194,7 +216,7 @@ def cumulate(moving_mean, moving_var, count, mean, var, n, correction=0):
 # --- Variants: other statistics, or other factors; the same normalization ------------
 
 
-def ghost_batches(X, ghost_size, order="contiguous"):
+def ghost_batches(X: Array, ghost_size: int, order: str = "contiguous") -> list[Array]:
     """X cut along axis 0 into virtual batches.  [N, *] -> N / ghost_size of them.
 
     "strided" deals the examples out like cards: Keras 2's order.
@@ -205,7 +227,16 @@ def ghost_batches(X, ghost_size, order="contiguous"):
     return np.split(X, groups)
 
 
-def renorm_factors(mean, var, like_mean, like_std, eps, r_max, d_max, r_min=None):
+def renorm_factors(
+    mean: Array,
+    var: Array,
+    like_mean: Array,
+    like_std: Array,
+    eps: float,
+    r_max: float,
+    d_max: float,
+    r_min: float | None = None,
+) -> tuple[Array, Array]:
     """What brings X_hat to other statistics: r * X_hat + d.  Four [C] -> [C], [C].
 
     Ioffe 2017, "Batch Renormalization".  Clipped, and without a gradient.
@@ -217,12 +248,21 @@ def renorm_factors(mean, var, like_mean, like_std, eps, r_max, d_max, r_min=None
     return r, d
 
 
-def scale_and_shift(gamma, beta, scale, shift):
+def scale_and_shift(
+    gamma: Array, beta: Array, scale: Array, shift: Array
+) -> tuple[Array, Array]:
     """gamma and beta that make up for `scale * X_hat + shift` before them."""
     return gamma * scale, gamma * shift + beta  # (19)
 
 
-def layer_norm(X, gamma, beta, eps=EPS, axis=None, feature_axis=CHANNEL_AXIS):
+def layer_norm(
+    X: Array,
+    gamma: Array,
+    beta: Array,
+    eps: float = EPS,
+    axis: Axis | None = None,
+    feature_axis: Axis = CHANNEL_AXIS,
+) -> Array:
     """Normalize each example over `axis`, by default all axes but the first.
 
     No batch, no moving averages: Ba, Kiros and Hinton 2016, "Layer Normalization".
@@ -235,13 +275,15 @@ def layer_norm(X, gamma, beta, eps=EPS, axis=None, feature_axis=CHANNEL_AXIS):
     return _like(gamma, X, feature_axis) * X_hat + _like(beta, X, feature_axis)  # (20)
 
 
-def prediction(mean, var, gamma, beta, eps):
+def prediction(
+    mean: Array, var: Array, gamma: Array, beta: Array, eps: float
+) -> tuple[Array, Array]:
     """With given statistics, Y = factor * X + shift.  -> factor [C], shift [C]"""
     factor = gamma / np.sqrt(var + eps)  # (21)
     return factor, beta - factor * mean  # (22)
 
 
-def quantize(v, bits=8):
+def quantize(v: Array, bits: int = 8) -> Array:
     """v on a grid of 2^bits - 1 values around 0, its largest on the edge.
 
     Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
@@ -254,16 +296,16 @@ def quantize(v, bits=8):
 # --- Helpers -------------------------------------------------------------------------
 
 
-def stop_gradient(v):
+def stop_gradient(v: Array) -> Array:
     """The value without its derivative, where the derivative is a complex step."""
     return np.real(v)
 
 
-def _float64(*arrays):
+def _float64(*arrays: Array) -> tuple[Array, ...]:
     """float64 arrays; complex ones pass, so that a derivative may be a complex step."""
     return tuple(a if np.iscomplexobj(a) else np.asarray(a, np.float64) for a in arrays)
 
 
-def _like(v, X, axis):
+def _like(v: Array, X: Array, axis: Axis) -> Array:
     """A [C] vector in the shape that broadcasts against X [N, C, *]."""
     return v.reshape(param_shape(X.shape, axis))
