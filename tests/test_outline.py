@@ -35,6 +35,9 @@ OWN = {
 }
 # A Flax module changes a default by a field, another class by its constructor.
 BY_FIELD = {"FrozenBatchNorm"}
+# What a variant hands on to the layer by place and by name; a Flax module inherits it.
+HANDED_ON = ["num_features", "num_dims", "eps", "momentum", "dtype"]
+OPTIONS = {"FrozenOptions", "LayerOptions"}
 # Methods of a class that every backend must have; the rest is the framework's idiom.
 METHODS = {
     "BatchNorm": (
@@ -92,7 +95,7 @@ def outline(backend, file):
     found = []
     for node in ast.parse((ROOT / backend / file).read_text()).body:
         name = getattr(node, "name", "_")
-        if name.startswith("_") or (backend, file, name) in OWN:
+        if name.startswith("_") or (backend, file, name) in OWN or name in OPTIONS:
             continue
         if isinstance(node, ast.FunctionDef):
             found.append((name, arguments(node, backend)))
@@ -106,9 +109,12 @@ def outline(backend, file):
 
 
 def settings(cls, methods, backend):
-    """Arguments of the constructor; a Flax module declares them as fields."""
+    """Own arguments of the constructor; a Flax module declares them as fields."""
     if "__init__" in methods:
-        return arguments(methods["__init__"], backend)
+        names = arguments(methods["__init__"], backend)
+        variant = [base.id for base in cls.bases if isinstance(base, ast.Name)]
+        handed_on = variant == ["BatchNorm"] and names[:5] == HANDED_ON
+        return tidy(names[5:], backend) if handed_on else names
     fields = [f.target.id for f in cls.body if isinstance(f, ast.AnnAssign)]
     return tidy(["*" if name == "_" else name for name in fields], backend)
 

@@ -4,11 +4,14 @@ A variant is a subclass that overrides one step: `batch_stats` (where the statis
 come from), `operands` (what `normalize` is given) or `move` (what becomes of them).
 """
 
+from collections.abc import Callable
+from typing import Any, TypedDict
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
 
-from bn_from_scratch import checks, combinations, spec
+from bn_from_scratch import checks, combinations, signatures, spec
 from bn_from_scratch.backends.torch import statistics as stats
 from bn_from_scratch.backends.torch.batch_norm import (
     CHANNEL_AXIS,
@@ -17,7 +20,31 @@ from bn_from_scratch.backends.torch.batch_norm import (
     promote,
     update_moving,
 )
-from bn_from_scratch.spec import EPS, MOMENTUM
+from bn_from_scratch.spec import EPS, MOMENTUM, Axis
+
+Dtype = torch.dtype | str | None
+Initializer = float | Callable[[Tensor], Any]  # a number, or what fills a tensor
+Operands = tuple[Tensor, Tensor, Tensor, Tensor]  # mean, var, gamma, beta
+
+
+class FrozenOptions(TypedDict, total=False):
+    """What a variant hands on to the layer by name; `frozen` is its own affair."""
+
+    axis: Axis
+    center: bool
+    scale: bool
+    correction: int
+    statistics: str
+    gamma_initializer: Initializer
+    beta_initializer: Initializer
+    moving_mean_initializer: Initializer
+    moving_var_initializer: Initializer
+
+
+class LayerOptions(FrozenOptions, total=False):
+    """What a variant hands on to the layer by name."""
+
+    frozen: str | None
 
 
 class BatchNorm(nn.Module):
@@ -30,33 +57,48 @@ class BatchNorm(nn.Module):
     correction: 1 stores the unbiased variance.  statistics: "batch" predicts with those
     of the batch.  frozen: "affine" fixes gamma and beta; "all" the statistics too.
     *_initializer: a number, or a function that fills a tensor (torch.nn.init).
+
+    >>> layer = BatchNorm(num_features=3)
+    >>> layer(torch.rand(8, 3, 4, 4)).shape
+    torch.Size([8, 3, 4, 4])
+    >>> layer.moving_mean.shape
+    torch.Size([3])
+
+    The methods below are the seams for subclasses: those under State make and change
+    what is kept, those under Forward and Steps are what a variant overrides.
     """
 
-    needs_values = True  # more than one per channel, in this replica
+    needs_values: bool = True  # more than one per channel, in this replica
+    gamma: Tensor | None
+    beta: Tensor | None
+    moving_mean: Tensor
+    moving_var: Tensor
+    moving_count: Tensor
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         combinations.check_class(cls)
+        signatures.sign(cls, BatchNorm)
 
     def __init__(
         self,
-        num_features=None,
-        num_dims=None,
-        eps=EPS,
-        momentum=MOMENTUM,
-        dtype=None,
+        num_features: int | tuple[int, ...] | None = None,
+        num_dims: int | None = None,
+        eps: float = EPS,
+        momentum: float | None = MOMENTUM,
+        dtype: Dtype = None,
         *,
-        axis=CHANNEL_AXIS,
-        center=True,
-        scale=True,
-        correction=0,
-        statistics="moving",
-        frozen=None,
-        gamma_initializer=1,
-        beta_initializer=0,
-        moving_mean_initializer=0,
-        moving_var_initializer=1,
-    ):
+        axis: Axis = CHANNEL_AXIS,
+        center: bool = True,
+        scale: bool = True,
+        correction: int = 0,
+        statistics: str = "moving",
+        frozen: str | None = None,
+        gamma_initializer: Initializer = 1,
+        beta_initializer: Initializer = 0,
+        moving_mean_initializer: Initializer = 0,
+        moving_var_initializer: Initializer = 1,
+    ) -> None:
         super().__init__()
         settings = eps, momentum, axis, correction, statistics, frozen
         checks.check_layer(num_features, num_dims, *settings)
@@ -74,28 +116,30 @@ class BatchNorm(nn.Module):
 
     # --- State ---------------------------------------------------------------------
 
-    def add_parameter(self, name, initializer):
+    def add_parameter(self, name: str, initializer: Initializer | None) -> None:
         """A learned [C]; with None there is none."""
-        lazy = UninitializedParameter(dtype=self.dtype)
+        # The stub of PyTorch knows no dtype here.
+        lazy: Any = UninitializedParameter(dtype=self.dtype)  # pyright: ignore[reportCallIssue]
         self.register_parameter(name, None if initializer is None else lazy)
         self._add_initializer(name, initializer)
 
-    def add_statistic(self, name, initializer):
+    def add_statistic(self, name: str, initializer: Initializer) -> None:
         """A [C] that is state, but not learned."""
-        self.register_buffer(name, UninitializedBuffer(dtype=self.dtype))
+        lazy: Any = UninitializedBuffer(dtype=self.dtype)  # pyright: ignore[reportCallIssue]
+        self.register_buffer(name, lazy)
         self._add_initializer(name, initializer)
 
-    def add_scalar(self, name):
+    def add_scalar(self, name: str) -> None:
         """A number that is state, from 0."""
         self.register_buffer(name, torch.zeros((), dtype=self.dtype))
 
-    def _add_initializer(self, name, initializer):
+    def _add_initializer(self, name: str, initializer: Initializer | None) -> None:
         self.initializers[name] = initializer
         if self.num_features is not None:
             self.build(checks.tuple_of(self.num_features))
 
     @torch.no_grad()
-    def build(self, shape):
+    def build(self, shape: tuple[int, ...]) -> None:
         """Give what has no shape yet its shape and its initial value."""
         self.num_features = shape[0] if len(shape) == 1 else tuple(shape)
         for name, initializer in self.initializers.items():
@@ -105,7 +149,7 @@ class BatchNorm(nn.Module):
                 initializer(v) if callable(initializer) else v.fill_(initializer)
 
     @torch.no_grad()
-    def put(self, enough, **values):
+    def put(self, enough: bool | Tensor, **values: Tensor) -> None:
         """Change statistics in place, if there were values enough to take them of."""
         old = tuple(getattr(self, name) for name in values)
         new = stats.select(enough, tuple(values.values()), old)
@@ -120,12 +164,12 @@ class BatchNorm(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     @property
-    def frozen(self):
+    def frozen(self) -> str | None:
         """None; "affine": gamma and beta are fixed; "all": the statistics too."""
         return self._frozen
 
     @frozen.setter
-    def frozen(self, frozen):
+    def frozen(self, frozen: str | None) -> None:
         checks.check_choice("frozen", frozen, checks.FROZEN)
         self._frozen = frozen
         for v in self.parameters(recurse=False):
@@ -133,7 +177,9 @@ class BatchNorm(nn.Module):
 
     # --- Forward -------------------------------------------------------------------
 
-    def forward(self, X, mask=None, update=True):
+    def forward(
+        self, X: Tensor, mask: Tensor | None = None, update: bool = True
+    ) -> Tensor:
         """`mask`: valid positions.  `update=False` leaves the moving averages alone."""
         training = self.training and self.frozen != "all"
         needs = (training or self.predicts_by_batch()) and self.needs_values
@@ -148,29 +194,36 @@ class BatchNorm(nn.Module):
             return self.train_forward(X, mask, update)
         return self.eval_forward(X, mask)
 
-    def train_forward(self, X, mask, update):
+    def train_forward(self, X: Tensor, mask: Tensor | None, update: bool) -> Tensor:
         mean, var, n = self.batch_stats(X, mask)
-        Y = self.normalize(X, *self.or_moving(mean, var, n), self.axis, training=True)
+        used = self.or_moving(mean, var, n)
+        Y = self.normalize(X, *used, self.axis, training=True)
         if update:
             self.move(mean.detach(), var.detach(), n)
         return Y
 
-    def eval_forward(self, X, mask):
+    def eval_forward(self, X: Tensor, mask: Tensor | None) -> Tensor:
         mean, var = self.moving_mean, self.moving_var
         if self.predicts_by_batch():
             mean, var = self.or_moving(*BatchNorm.batch_stats(self, X, mask))
         return self.normalize(X, mean, var, self.axis, training=False)
 
-    def or_moving(self, mean, var, n):
+    def or_moving(
+        self, mean: Tensor, var: Tensor, n: int | Tensor
+    ) -> tuple[Tensor, Tensor]:
         """These statistics, or the moving ones if fewer than two values gave them."""
-        return stats.select(n > 1, (mean, var), (self.moving_mean, self.moving_var))
+        moving = self.moving_mean, self.moving_var
+        mean, var = stats.select(n > 1, (mean, var), moving)
+        return mean, var
 
-    def predicts_by_batch(self):
+    def predicts_by_batch(self) -> bool:
         return self.statistics == "batch" and self.frozen != "all"
 
-    # --- The steps a variant overrides ---------------------------------------------
+    # --- Steps: what a variant overrides -------------------------------------------
 
-    def batch_stats(self, X, mask):
+    def batch_stats(
+        self, X: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, int | Tensor]:
         """Where the statistics come from.  -> mean [C], var [C], values per channel."""
         if 0 in X.shape:  # 0, but in the graph: replicas go backward together
             nothing = promote(X).sum(spec.reduce_axes(X.ndim, self.axis))
@@ -180,17 +233,19 @@ class BatchNorm(nn.Module):
         n = spec.values_per_channel(X.shape, self.axis)
         return *batch_stats(X, self.axis), n
 
-    def normalize(self, X, mean, var, axis, training):
+    def normalize(
+        self, X: Tensor, mean: Tensor, var: Tensor, axis: Axis, training: bool
+    ) -> Tensor:
         return normalize(X, *self.operands(mean, var, training), self.eps, axis)
 
-    def operands(self, mean, var, training):
+    def operands(self, mean: Tensor, var: Tensor, training: bool) -> Operands:
         """What `normalize` is given: mean, var, gamma, beta."""
         gamma = torch.ones_like(mean) if self.gamma is None else self.gamma
         beta = torch.zeros_like(mean) if self.beta is None else self.beta
         return mean, var, gamma, beta
 
     @torch.no_grad()
-    def move(self, mean, var, n):
+    def move(self, mean: Tensor, var: Tensor, n: int | Tensor) -> None:
         """Put a batch of n values per channel into the moving averages."""
         moving = self.moving_mean, self.moving_var
         if self.momentum is None:
@@ -202,11 +257,11 @@ class BatchNorm(nn.Module):
             mean, var = update_moving(*moving, mean, var, self.momentum)
             self.put(n > 1, moving_mean=mean, moving_var=var)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
 
 
-def at_least_float32(dtype):
+def at_least_float32(dtype: Dtype) -> torch.dtype:
     """The dtype of the parameters: 16-bit inputs are normalized in float32."""
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    return torch.promote_types(dtype or torch.get_default_dtype(), torch.float32)
+    given = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    return torch.promote_types(given or torch.get_default_dtype(), torch.float32)

@@ -1,17 +1,21 @@
 """Statistics of some of the values, and of many parts: equations (11)-(16)."""
 
 import torch
+from torch import Tensor
 
 from bn_from_scratch import spec
 from bn_from_scratch.backends.torch.batch_norm import CHANNEL_AXIS, promote
+from bn_from_scratch.spec import Axis
 
 
-def unbiased(var, n, correction):
+def unbiased(var: Tensor, n: int | Tensor, correction: int) -> Tensor:
     """The variance to store: biased (0) or unbiased (1).  [C] -> [C]."""
     return var * n / (n - correction)  # (11)
 
 
-def masked_stats(X, mask, axis=CHANNEL_AXIS):
+def masked_stats(
+    X: Tensor, mask: Tensor, axis: Axis = CHANNEL_AXIS
+) -> tuple[Tensor, Tensor, Tensor]:
     """`batch_stats` of the positions where `mask` is true, and their number n.
 
     The mask has X's shape with 1 in place of `axis`.  No position at all gives mean 0,
@@ -24,7 +28,7 @@ def masked_stats(X, mask, axis=CHANNEL_AXIS):
     return mean.reshape(shape), var.reshape(shape), n
 
 
-def masked_mean(X, mask, n, axis):
+def masked_mean(X: Tensor, mask: Tensor, n: Tensor, axis: Axis) -> Tensor:
     """As `channel_mean`, over n positions: what the sum left over corrects it."""
     axes, n = spec.reduce_axes(X.ndim, axis), n.clamp(min=1)
     mean = torch.where(mask, X, 0).sum(axes, keepdim=True) / n
@@ -32,7 +36,7 @@ def masked_mean(X, mask, n, axis):
     return mean + left_over.detach()
 
 
-def pool(mean, var, n):
+def pool(mean: Tensor, var: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Statistics of a whole from its parts.  [G, C], [G, C], [G] -> [C], [C], n.
 
     The law of total variance: the mean of the variances and the variance between the
@@ -45,7 +49,15 @@ def pool(mean, var, n):
     return whole, var, n.sum()
 
 
-def cumulate(moving_mean, moving_var, count, mean, var, n, correction=0):
+def cumulate(
+    moving_mean: Tensor,
+    moving_var: Tensor,
+    count: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    n: int | Tensor,
+    correction: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Pool a batch of n values per channel into averages over `count` values.
 
     What `momentum=None` does: statistics of all values so far, whatever the batches.
@@ -58,7 +70,9 @@ def cumulate(moving_mean, moving_var, count, mean, var, n, correction=0):
     return mean, unbiased(var, enough, correction), count
 
 
-def select(condition, values, others):
+def select(
+    condition: bool | Tensor, values: tuple[Tensor, ...], others: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
     """`values` where the condition holds, else `others`; it may be a plain bool."""
     if isinstance(condition, bool):
         return values if condition else others

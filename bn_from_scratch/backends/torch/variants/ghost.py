@@ -1,14 +1,23 @@
 """Ghost batch norm: statistics of virtual batches (Hoffer, Hubara and Soudry 2017)."""
 
+from typing import Unpack
+
 import torch
+from torch import Tensor
 
 from bn_from_scratch import checks, spec
 from bn_from_scratch.backends.torch.batch_norm import batch_stats
-from bn_from_scratch.backends.torch.layer import BatchNorm
+from bn_from_scratch.backends.torch.layer import (
+    BatchNorm,
+    Dtype,
+    LayerOptions,
+    Operands,
+)
 from bn_from_scratch.backends.torch.statistics import pool
+from bn_from_scratch.spec import EPS, MOMENTUM
 
 
-def ghost_batches(X, ghost_size, order):
+def ghost_batches(X: Tensor, ghost_size: int, order: str) -> Tensor:
     """X in virtual batches.  [N, C, *] -> [N / ghost_size, ghost_size, C, *].
 
     "strided" deals the examples out like cards.
@@ -18,7 +27,7 @@ def ghost_batches(X, ghost_size, order):
     return X.reshape(-1, ghost_size, *X.shape[1:])
 
 
-def joined_batch(groups, order):
+def joined_batch(groups: Tensor, order: str) -> Tensor:
     """The inverse of `ghost_batches`."""
     groups = groups.transpose(0, 1) if order == "strided" else groups
     return groups.reshape(-1, *groups.shape[2:])
@@ -35,13 +44,23 @@ class GhostBatchNorm(BatchNorm):
     variant = "ghost"
 
     def __init__(
-        self, *args, ghost_size, order="contiguous", variance="total", **kwargs
-    ):
-        super().__init__(*args, **kwargs)
+        self,
+        num_features: int | tuple[int, ...] | None = None,
+        num_dims: int | None = None,
+        eps: float = EPS,
+        momentum: float | None = MOMENTUM,
+        dtype: Dtype = None,
+        *,
+        ghost_size: int,
+        order: str = "contiguous",
+        variance: str = "total",
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(num_features, num_dims, eps, momentum, dtype, **options)
         checks.check_ghost(ghost_size, order, variance)
         self.ghost_size, self.order, self.variance = ghost_size, order, variance
 
-    def train_forward(self, X, mask, update):
+    def train_forward(self, X: Tensor, mask: Tensor | None, update: bool) -> Tensor:
         checks.check_ghost_input(X.shape, self.axis, self.ghost_size, mask)
         if 0 in X.shape:
             return super().train_forward(X, mask, update)
@@ -54,12 +73,15 @@ class GhostBatchNorm(BatchNorm):
             self.move(*self.of_the_batch(mean.detach(), var.detach()), n)
         return joined_batch(Y, self.order)
 
-    def operands(self, mean, var, training):
+    def operands(self, mean: Tensor, var: Tensor, training: bool) -> Operands:
         """gamma and beta [C] meet statistics [groups, C]."""
-        return torch.broadcast_tensors(*super().operands(mean, var, training))
+        four = super().operands(mean, var, training)
+        mean, var, gamma, beta = torch.broadcast_tensors(*four)
+        return mean, var, gamma, beta
 
-    def of_the_batch(self, mean, var):
+    def of_the_batch(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         """Statistics of the batch from those of its groups.  [groups, C] -> [C]."""
         if self.variance == "mean":
             return mean.mean(0), var.mean(0)
-        return pool(mean, var, mean.new_ones(len(mean)))[:2]
+        mean, var, _ = pool(mean, var, mean.new_ones(len(mean)))
+        return mean, var

@@ -1,7 +1,7 @@
 """Layer norm (Ba, Kiros and Hinton 2016): equation (20) of bn_from_scratch.spec."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bn_from_scratch import checks, spec
 from bn_from_scratch.backends.torch.batch_norm import (
@@ -10,11 +10,18 @@ from bn_from_scratch.backends.torch.batch_norm import (
     normalize,
     promote,
 )
-from bn_from_scratch.backends.torch.layer import at_least_float32
-from bn_from_scratch.spec import EPS
+from bn_from_scratch.backends.torch.layer import Dtype, at_least_float32
+from bn_from_scratch.spec import EPS, Axis
 
 
-def layer_norm(X, gamma, beta, eps=EPS, axis=None, feature_axis=CHANNEL_AXIS):
+def layer_norm(
+    X: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float = EPS,
+    axis: Axis | None = None,
+    feature_axis: Axis = CHANNEL_AXIS,
+) -> Tensor:
     """Normalize each example over `axis`, by default all axes but the first.
 
     gamma and beta have the sizes of `feature_axis`.  [N, C, *] -> same.
@@ -40,14 +47,14 @@ class LayerNorm(nn.Module):
 
     def __init__(
         self,
-        num_features,
-        num_dims=None,
-        eps=EPS,
-        dtype=None,
+        num_features: int | tuple[int, ...],
+        num_dims: int | None = None,
+        eps: float = EPS,
+        dtype: Dtype = None,
         *,
-        axis=None,
-        feature_axis=CHANNEL_AXIS,
-    ):
+        axis: Axis | None = None,
+        feature_axis: Axis = CHANNEL_AXIS,
+    ) -> None:
         super().__init__()
         checks.check_layer_norm(num_features, num_dims, eps, axis, feature_axis)
         self.num_features, self.num_dims, self.eps = num_features, num_dims, eps
@@ -56,7 +63,7 @@ class LayerNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(shape, dtype=dtype))
         self.beta = nn.Parameter(torch.zeros(shape, dtype=dtype))
 
-    def forward(self, X):
+    def forward(self, X: Tensor) -> Tensor:
         sizes = self.num_features, self.num_dims
         checks.check_input(X.shape, X.dtype, self.feature_axis, *sizes, False)
         axes = self.axis, self.feature_axis

@@ -1,9 +1,11 @@
 """Half a batch norm: only the mean, or only the variance (d2l's fourth exercise)."""
 
 import torch
+from torch import Tensor
 
 from bn_from_scratch.backends.torch.batch_norm import normalize
 from bn_from_scratch.backends.torch.layer import BatchNorm
+from bn_from_scratch.spec import Axis
 
 
 class MeanOnlyBatchNorm(BatchNorm):
@@ -11,7 +13,9 @@ class MeanOnlyBatchNorm(BatchNorm):
 
     variant = "mean_only"
 
-    def normalize(self, X, mean, var, axis, training):
+    def normalize(
+        self, X: Tensor, mean: Tensor, var: Tensor, axis: Axis, training: bool
+    ) -> Tensor:
         mean, var, gamma, beta = self.operands(mean, var, training)
         return normalize(X, mean, torch.ones_like(var), gamma, beta, 0, axis)
 
@@ -21,6 +25,8 @@ class VarOnlyBatchNorm(BatchNorm):
 
     variant = "var_only"
 
-    def normalize(self, X, mean, var, axis, training):
+    def normalize(
+        self, X: Tensor, mean: Tensor, var: Tensor, axis: Axis, training: bool
+    ) -> Tensor:
         mean, var, gamma, beta = self.operands(mean, var, training)
         return normalize(X, torch.zeros_like(mean), var, gamma, beta, self.eps, axis)

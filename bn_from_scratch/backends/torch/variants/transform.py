@@ -1,9 +1,20 @@
 """Batch norm whose operands are transformed: fake quantization, noise, logging."""
 
-import torch
+from collections.abc import Callable, Iterable
+from typing import Unpack
 
-from bn_from_scratch.backends.torch.layer import BatchNorm
-from bn_from_scratch.spec import TINY
+import torch
+from torch import Tensor
+
+from bn_from_scratch.backends.torch.layer import (
+    BatchNorm,
+    Dtype,
+    LayerOptions,
+    Operands,
+)
+from bn_from_scratch.spec import EPS, MOMENTUM, TINY
+
+Four = tuple[Tensor, Tensor, Tensor, Tensor]  # gamma, beta, mean, var
 
 
 class TransformedBatchNorm(BatchNorm):
@@ -17,13 +28,23 @@ class TransformedBatchNorm(BatchNorm):
     variant = "transform"
 
     def __init__(
-        self, *args, transform, straight_through=False, transformed=True, **kwargs
-    ):
-        super().__init__(*args, **kwargs)
+        self,
+        num_features: int | tuple[int, ...] | None = None,
+        num_dims: int | None = None,
+        eps: float = EPS,
+        momentum: float | None = MOMENTUM,
+        dtype: Dtype = None,
+        *,
+        transform: Callable[[Tensor, Tensor, Tensor, Tensor], Iterable[Tensor]],
+        straight_through: bool = False,
+        transformed: bool = True,
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(num_features, num_dims, eps, momentum, dtype, **options)
         self.transform, self.straight_through = transform, straight_through
         self.transformed = transformed
 
-    def operands(self, mean, var, training):
+    def operands(self, mean: Tensor, var: Tensor, training: bool) -> Operands:
         mean, var, gamma, beta = super().operands(mean, var, training)
         if self.transformed:
             given = gamma, beta, mean, var
@@ -35,12 +56,15 @@ class TransformedBatchNorm(BatchNorm):
         return mean, var, gamma, beta
 
 
-def fake_quantize(gamma, beta, mean, var, bits=8):
+def fake_quantize(
+    gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, bits: int = 8
+) -> Four:
     """A transform: all four in `bits` bits, as integer arithmetic will have them."""
-    return tuple(quantize(v, bits) for v in (gamma, beta, mean, var))
+    gamma, beta, mean, var = (quantize(v, bits) for v in (gamma, beta, mean, var))
+    return gamma, beta, mean, var
 
 
-def quantize(v, bits):
+def quantize(v: Tensor, bits: int) -> Tensor:
     """v on a grid of 2^bits - 1 values around 0, its largest on the edge."""
     step = torch.max(torch.abs(v)).clamp(min=TINY) / (2 ** (bits - 1) - 1)  # (23)
     return step * torch.round(v / step)  # (24)
