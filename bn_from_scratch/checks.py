@@ -184,7 +184,7 @@ def renorm_limits(r_max, d_max, r_min, clipping):
         r_max = clipping.get("rmax", infinite)
         d_max, r_min = clipping.get("dmax", infinite), clipping.get("rmin", 0.0)
     for name, limit, least in (("r_max", r_max, 1), ("d_max", d_max, 0)):
-        if isinstance(limit, numbers.Real) and limit < least:
+        if isinstance(limit, numbers.Real) and not limit >= least:
             raise ValueError(f"{name} must be at least {least}; got {limit}")
     if isinstance(r_min, numbers.Real) and not 0 <= r_min <= 1:
         raise ValueError(f"r_min must lie between 0 and 1; got {r_min}")

@@ -4,6 +4,7 @@ import pytest
 
 from bn_from_scratch import checks, combinations
 
+NAN = float("nan")
 SETTINGS = {
     "num_features": 5,
     "num_dims": 2,
@@ -24,6 +25,9 @@ SETTINGS = {
         ({"num_features": 5.0}, TypeError, "num_features must be an integer; got 5.0"),
         ({"num_dims": "2"}, TypeError, "num_dims must be an integer; got '2'"),
         ({"eps": 0.0}, ValueError, "eps must be positive; got 0.0"),
+        ({"eps": NAN}, ValueError, "eps must be positive; got nan"),
+        ({"momentum": NAN}, ValueError, "momentum must lie between 0 and 1; got nan"),
+        ({"momentum": -0.1}, ValueError, "momentum must lie between 0 and 1; got -0.1"),
         ({"momentum": 1.5}, ValueError, "momentum must lie between 0 and 1; got 1.5"),
         ({"axis": "1"}, TypeError, "axis must be an integer or several; got '1'"),
         ({"axis": 1.0}, TypeError, "axis must be an integer or several; got 1.0"),
@@ -85,6 +89,18 @@ def test_check_input(shape, axis, num_features, num_dims, message):
     assert str(caught.value) == message.format(X=f"X has shape {shape}")
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int32", "uint8", "complex64"])
+def test_a_dtype_that_is_not_real(dtype):
+    with pytest.raises(TypeError) as caught:
+        checks.check_input((8, 5), dtype, 1, 5, 2, training=True)
+    message = f"batch norm takes floating-point X; X has dtype {dtype}"
+    assert str(caught.value) == message
+
+
+def test_one_example_may_have_many_values():
+    checks.check_input((1, 5, 3), "float32", 1, 5, 3, training=True)
+
+
 def test_unknown_sizes_pass():
     checks.check_input((None, 5), "float32", 1, 5, 2, training=True)
 
@@ -141,6 +157,15 @@ def test_ghost_batches_divide_the_batch():
     assert str(caught.value) == message
 
 
+def test_a_ghost_batch_is_judged_by_its_values():
+    """One example of an image has as many per channel as it has pixels."""
+    checks.check_ghost_input((8, 5, 3), 1, 1, None)
+    with pytest.raises(ValueError) as caught:
+        checks.check_ghost_input((8, 5, 1), 1, 1, None)
+    message = "training needs more than one value per channel; "
+    assert str(caught.value) == f"{message}a ghost batch has shape (1, 5, 1)"
+
+
 def test_renorm_limits():
     assert checks.renorm_limits(3, 5, None, None) == (3, 5, None)
     assert checks.renorm_limits(None, None, None, None) == (None, None, None)
@@ -155,7 +180,10 @@ def test_renorm_limits():
     [
         ((0.5, 1, None, None), "r_max must be at least 1; got 0.5"),
         ((1, -1, None, None), "d_max must be at least 0; got -1"),
+        ((NAN, 1, None, None), "r_max must be at least 1; got nan"),
+        ((1, NAN, None, None), "d_max must be at least 0; got nan"),
         ((1, 1, 1.5, None), "r_min must lie between 0 and 1; got 1.5"),
+        ((1, 1, NAN, None), "r_min must lie between 0 and 1; got nan"),
         (
             (None, None, None, {"rmax": 3, "r_max": 2}),
             "renorm_clipping may have rmin, rmax, dmax; got r_max",
@@ -180,6 +208,20 @@ def test_the_table_of_combinations():
         assert combinations.refusal(second, first)
     with pytest.raises(ValueError, match=r"^variant must be one of .*; got 'layer'$"):
         combinations.in_order(["layer"])
+
+
+def test_a_clash_of_three_variants():
+    with pytest.raises(ValueError) as caught:
+        combinations.in_order(["accumulate", "mean_only", "var_only"])
+    message = "mean_only and var_only do not combine: together they are batch norm"
+    assert str(caught.value) == message
+
+
+def test_a_class_under_variants_that_clash():
+    bases = [type(name, (), {"variant": name}) for name in ("renorm", "mean_only")]
+    under = type("Under", (type("Both", tuple(bases), {}),), {})
+    with pytest.raises(ValueError, match=r"^renorm and mean_only do not combine: "):
+        combinations.check_class(under)
 
 
 def test_variants_combine_in_one_order_however_they_are_named():

@@ -66,6 +66,14 @@ def test_backward_is_the_derivative_of_forward(shape, training):
         np.testing.assert_allclose(gradient, numeric, rtol=1e-6, atol=1e-8)
 
 
+def test_the_moving_averages_carry_no_derivative():
+    """Where X has one, as a complex step, they are those of its value."""
+    X, dX, state = make_case((7, 5))
+    Y, *moving = run(X + 1e-30j * dX, state, training=True)
+    assert np.iscomplexobj(Y)
+    assert not any(np.iscomplexobj(v) for v in moving)
+
+
 def finite_differences(f, x, h=1e-3):
     """The gradient of f by central differences of fourth order."""
     gradient = np.empty_like(x)
@@ -215,6 +223,15 @@ def test_cumulative_averages_are_those_of_all_values(correction, parts):
     assert state[2] == len(whole)
 
 
+@pytest.mark.parametrize("correction", [0, 1])
+def test_the_variance_of_one_value_is_0(correction):
+    """Also the unbiased one: not 0 / 0."""
+    none, one = np.zeros(2), np.array([3.0, 5.0])
+    got = spec.cumulate(none, none, 0, one, none, 1, correction)
+    for value, wanted in zip(got, (one, none, 1), strict=True):
+        np.testing.assert_array_equal(value, wanted)
+
+
 # --- Variants ------------------------------------------------------------------------
 
 
@@ -248,6 +265,28 @@ def test_renorm_factors_by_hand():
     assert spec.renorm_factors(*given, r_max=3, d_max=5, r_min=0.7) == ([0.7], [0.5])
 
 
+def test_renorm_factors_on_both_sides():
+    """std 2, 1, 8 against 2; mean 3, 0, -9 against 1: low, within and high."""
+    mean, var = np.array([3.0, 0.0, -9.0]), np.array([4.0, 1.0, 64.0])
+    given = mean, var, np.ones(3), np.full(3, 2.0), 0.0
+    r, d = spec.renorm_factors(*given, r_max=3, d_max=2)
+    np.testing.assert_array_equal(r, [1, 0.5, 3])
+    np.testing.assert_array_equal(d, [1, -0.5, -2])
+    r, d = spec.renorm_factors(*given, r_max=1.25, d_max=0.75)
+    np.testing.assert_array_equal(r, [1, 0.8, 1.25])
+    np.testing.assert_array_equal(d, [0.75, -0.5, -0.75])
+    r, _ = spec.renorm_factors(*given, r_max=1.25, d_max=0.75, r_min=0.25)
+    np.testing.assert_array_equal(r, [1, 0.5, 1.25])
+
+
+def test_renorm_factors_carry_no_derivative():
+    mean, var = np.array([3.0 + 1e-30j]), np.array([4.0 + 1e-30j])
+    like = np.array([2.0]), np.array([2.0])
+    r, d = spec.renorm_factors(mean, var, *like, 0.0, 3, 5)
+    assert not np.iscomplexobj(r)
+    assert not np.iscomplexobj(d)
+
+
 def test_scale_and_shift():
     X_hat, gamma, beta = np.array([-1.0, 2.0]), 3.0, 0.5
     gamma2, beta2 = spec.scale_and_shift(gamma, beta, scale=1.5, shift=-2.0)
@@ -269,6 +308,33 @@ def test_layer_norm_of_a_transposed_matrix_is_batch_norm():
     Y = spec.batch_norm(X.T, one, zero, zero, one, training=True)[0]
     want = spec.layer_norm(X, np.ones(5), np.zeros(5))
     np.testing.assert_allclose(Y.T, want, rtol=1e-14)
+
+
+@pytest.mark.parametrize("axis", [1, -1, (1, 3)])
+def test_layer_norm_over_these_axes_alone(axis):
+    X, _, state = make_case((5, 4, 3, 2))
+    gamma, beta = (state[k].reshape(1, 4, 1, 1) for k in ("gamma", "beta"))
+    mean, var = (f(X, axis, keepdims=True) for f in (np.mean, np.var))
+    want = gamma * (X - mean) / np.sqrt(var + spec.EPS) + beta
+    Y = spec.layer_norm(X, state["gamma"], state["beta"], axis=axis)
+    np.testing.assert_allclose(Y, want, rtol=1e-13, atol=1e-14)
+
+
+def test_prediction_is_a_factor_and_a_shift():
+    X, _, state = make_case((7, 5))
+    names = "moving_mean", "moving_var", "gamma", "beta"
+    factor, shift = spec.prediction(*(state[k] for k in names), eps=0.5)
+    want = run(X, state, training=False, eps=0.5)[0]
+    np.testing.assert_allclose(factor * X + shift, want, rtol=1e-13, atol=1e-14)
+
+
+def test_quantize_by_hand():
+    """2 bits: -1, 0 and 1 times the largest; 3 bits: thirds of it."""
+    v = np.array([-3.0, -1.4, 0.9, 2.6])
+    np.testing.assert_array_equal(spec.quantize(v, 2), [-3, 0, 0, 3])
+    np.testing.assert_array_equal(spec.quantize(v, 3), [-3, -1, 1, 3])
+    with np.errstate(invalid="raise"):
+        np.testing.assert_array_equal(spec.quantize(np.zeros(3)), np.zeros(3))
 
 
 def test_an_empty_batch_leaves_the_moving_averages_alone():
