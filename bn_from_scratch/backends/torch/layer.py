@@ -58,7 +58,7 @@ class BatchNorm(nn.Module):
     of the batch.  frozen: "affine" fixes gamma and beta; "all" the statistics too.
     *_initializer: a number, or a function that fills a tensor (torch.nn.init).
 
-    >>> layer = BatchNorm(num_features=3)
+    >>> layer = bn.BatchNorm(num_features=3)
     >>> layer(torch.rand(8, 3, 4, 4)).shape
     torch.Size([8, 3, 4, 4])
     >>> layer.moving_mean.shape

@@ -1,0 +1,103 @@
+"""Every public class has an example in its docstring, and the example is true.
+
+An example sees its module, and the backend as `bn`.
+"""
+
+import doctest
+import importlib
+import inspect
+import io
+
+import pytest
+from conftest import load_or_skip
+
+from bn_from_scratch import backends
+
+CLASSES = [
+    *("BatchNorm", "AccumBatchNorm", "AdjustedBatchNorm", "BatchRenorm"),
+    *("FrozenBatchNorm", "FusedBatchNorm", "GhostBatchNorm", "LayerNorm"),
+    *("MeanOnlyBatchNorm", "SyncBatchNorm", "TransformedBatchNorm"),
+    *("VarOnlyBatchNorm", "LeNet", "BNLeNet", "Trainer"),
+]
+# Those of the areas above the backends: {module: its public classes}.
+AREAS = {
+    "spec": [],
+    "combinations": [],
+    "data": ["Dataset"],
+    "training": ["History", "Trainer"],
+    "surgery.description": ["Description"],
+    "checker": ["Verdict"],
+    "port": ["Report"],
+    "diagnosis": ["Cause", "Diagnosis"],
+    "health": ["Health"],
+}
+# Examples that are still to be written.
+NOT_YET = {
+    "torch": set(CLASSES) - {"BatchNorm"},
+    "tensorflow": set(CLASSES),
+    "jax": set(CLASSES),
+    "mxnet": set(CLASSES),
+    **{area: set(names) for area, names in AREAS.items()},
+}
+
+
+def check(cls, area, **names):
+    """Fail unless the class has an example, and it prints what it says."""
+    text = inspect.cleandoc(cls.__doc__ or "")
+    if cls.__name__ in NOT_YET[area]:
+        assert ">>>" not in text, "it has one now: take it off the list"
+        pytest.skip("its example is still to be written")
+    names = vars(inspect.getmodule(cls)) | names
+    examples = doctest.DocTestParser().get_doctest(text, names, cls.__name__, None, 0)
+    assert examples.examples, f"{cls.__name__} has no example in its docstring"
+    report = io.StringIO()
+    doctest.DocTestRunner().run(examples, out=report.write)
+    if report.getvalue():
+        raise AssertionError(report.getvalue())
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("backend", backends.NAMES)
+def test_a_class_of_a_backend(backend, name):
+    bn = load_or_skip(backend)
+    check(getattr(bn, name), backend, bn=bn)
+
+
+@pytest.mark.parametrize("backend", backends.NAMES)
+def test_no_class_of_a_backend_is_forgotten(backend):
+    public = load_or_skip(backend).__all__
+    assert sorted(CLASSES) == sorted(name for name in public if name[0].isupper())
+
+
+@pytest.mark.parametrize(
+    "area, name", [(area, name) for area, names in AREAS.items() for name in names]
+)
+def test_a_class_of_an_area(area, name):
+    module = importlib.import_module(f"bn_from_scratch.{area}")
+    check(getattr(module, name), area)
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_no_class_of_an_area_is_forgotten(area):
+    module = importlib.import_module(f"bn_from_scratch.{area}")
+    own = [k for k, v in vars(module).items() if inspect.getmodule(v) is module]
+    names = getattr(module, "__all__", own)
+    public = [name for name in names if inspect.isclass(getattr(module, name))]
+    assert sorted(AREAS[area]) == sorted(n for n in public if n[0] != "_")
+
+
+def test_an_example_that_is_wrong_fails(monkeypatch):
+    class Wrong:
+        """
+        >>> 1 + 1
+        3
+        """
+
+    class Without:
+        """No example."""
+
+    monkeypatch.setitem(NOT_YET, "here", set())
+    with pytest.raises(AssertionError, match=r"Expected:\n    3\nGot:\n    2\n$"):
+        check(Wrong, "here")
+    with pytest.raises(AssertionError, match=r"^Without has no example in its doc"):
+        check(Without, "here")
