@@ -1,13 +1,23 @@
 """The case that every layer is tried on, and what the spec answers to it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from bn_from_scratch import spec
+from bn_from_scratch.spec import Axis
 
+State = dict[str, np.ndarray]  # gamma, beta, moving_mean, moving_var
 QUANTITIES = ("Y", "dX", "dgamma", "dbeta", "moving_mean", "moving_var")
 
 
-def make_case(shape, seed=0, dtype="float64", axis=spec.CHANNEL_AXIS):
+def make_case(
+    shape: tuple[int, ...],
+    seed: int = 0,
+    dtype: str = "float64",
+    axis: Axis = spec.CHANNEL_AXIS,
+) -> tuple[np.ndarray, np.ndarray, State]:
     """Input far from mean 0 and std 1, a random cotangent, a random state.
 
     Not the gradient of a sum: that is zero for any correct batch norm.
@@ -25,7 +35,16 @@ def make_case(shape, seed=0, dtype="float64", axis=spec.CHANNEL_AXIS):
     return X.astype(dtype), dY.astype(dtype), state
 
 
-def expected(X, dY, state, *, training, steps=1, eps=spec.EPS, setting=None):
+def expected(
+    X: np.ndarray,
+    dY: np.ndarray,
+    state: State,
+    *,
+    training: bool,
+    steps: int = 1,
+    eps: float = spec.EPS,
+    setting: Mapping[str, Any] | None = None,
+) -> dict[str, np.ndarray]:
     """What the spec gives for `probe`: a dict of the six QUANTITIES."""
     moving = state["moving_mean"], state["moving_var"]
     gamma, beta = state["gamma"], state["beta"]
@@ -37,6 +56,6 @@ def expected(X, dY, state, *, training, steps=1, eps=spec.EPS, setting=None):
     return dict(zip(QUANTITIES, (Y, dX, dgamma, dbeta, *moving), strict=True))
 
 
-def difference(got, want):
+def difference(got: np.ndarray, want: np.ndarray) -> float:
     """Largest |got - want| relative to the largest |want|."""
     return float(np.max(np.abs(got - want)) / np.max(np.abs(want)))

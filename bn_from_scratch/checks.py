@@ -1,16 +1,30 @@
 """What a layer accepts: the one place where settings and inputs are refused."""
 
 import numbers
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeGuard, TypeVar
 
-from bn_from_scratch.spec import kept_axes, stats_shape, values_per_channel
+from bn_from_scratch.spec import Axis, kept_axes, values_per_channel
+
+Sizes = int | tuple[int, ...] | None  # num_features; None: to be inferred
+Shape = Iterable[int | None]  # of an array; None: not known yet, in a traced graph
+Limit = float | Callable[[Any], Any] | None  # or a function of the number of updates
+Size = TypeVar("Size", int, int | None)
 
 STATISTICS = ("moving", "batch")
 FROZEN = (None, "affine", "all")
 
 
 def check_layer(
-    num_features, num_dims, eps, momentum, axis, correction, statistics, frozen
-):
+    num_features: Sizes,
+    num_dims: int | None,
+    eps: float,
+    momentum: float | None,
+    axis: Axis,
+    correction: int,
+    statistics: str,
+    frozen: str | None,
+) -> None:
     """Raise TypeError or ValueError unless a layer can be built with these settings."""
     check_sizes(num_features, num_dims, axis)
     check_eps(eps)
@@ -20,7 +34,7 @@ def check_layer(
     check_choice("frozen", frozen, FROZEN)
 
 
-def check_sizes(num_features, num_dims, axis):
+def check_sizes(num_features: Sizes, num_dims: int | None, axis: Axis) -> None:
     """Raise unless the sizes are possible and as many as there are axes."""
     axes = axis if isinstance(axis, (tuple, list)) else [axis]
     for a in axes:
@@ -40,12 +54,12 @@ def check_sizes(num_features, num_dims, axis):
         )
 
 
-def check_eps(eps):
+def check_eps(eps: float) -> None:
     if not eps > 0:
         raise ValueError(f"eps must be positive; got {eps}")
 
 
-def check_integer(name, value, least):
+def check_integer(name: str, value: int | None, least: int) -> None:
     """None passes: it is to be inferred."""
     if value is None:
         return
@@ -55,19 +69,19 @@ def check_integer(name, value, least):
         raise ValueError(f"{name} must be at least {least}; got {value}")
 
 
-def check_momentum(name, value):
+def check_momentum(name: str, value: float | None) -> None:
     """None passes: it has a meaning of its own."""
     if value is not None and not 0 <= value <= 1:
         raise ValueError(f"{name} must lie between 0 and 1; got {value}")
 
 
-def check_choice(name, value, choices):
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     if value not in choices:
         *most, last = map(repr, choices)
         raise ValueError(f"{name} must be {', '.join(most)} or {last}; got {value!r}")
 
 
-def check_axis(axis, ndim, given):
+def check_axis(axis: Axis, ndim: int, given: str) -> None:
     """Raise ValueError unless `axis` names different axes of an X with `ndim`."""
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
     for a in axes:
@@ -77,7 +91,14 @@ def check_axis(axis, ndim, given):
         raise ValueError(f"axis {axis} names an axis twice: {given}")
 
 
-def check_input(shape, dtype, axis, num_features, num_dims, training):
+def check_input(
+    shape: Shape,
+    dtype: Any,
+    axis: Axis,
+    num_features: Sizes,
+    num_dims: int | None,
+    training: bool,
+) -> None:
     """Raise TypeError or ValueError unless X of this shape and dtype suits the layer.
 
     A size that is not known yet (None, in a traced graph) passes; so does any number of
@@ -93,15 +114,24 @@ def check_input(shape, dtype, axis, num_features, num_dims, training):
         )
     check_axis(axis, len(shape), f"X has shape {shape}")
     check_features(shape, axis, num_features)
-    if training and None not in shape and values_per_channel(shape, axis) == 1:
+    if training and _has_one_value(shape, axis):
         raise ValueError(
             f"training needs more than one value per channel; X has shape {shape}"
         )
 
 
-def check_features(shape, axis, num_features):
+def _has_one_value(shape: tuple[int | None, ...], axis: Axis) -> bool:
+    """Has each channel one value?  Not that we know, where a size is not known yet."""
+    known = [size for size in shape if size is not None]
+    return len(known) == len(shape) and values_per_channel(known, axis) == 1
+
+
+def check_features(
+    shape: tuple[int | None, ...], axis: Axis, num_features: Sizes
+) -> None:
     """Raise ValueError unless X has `num_features` channels on `axis`."""
-    kept, sizes = kept_axes(len(shape), axis), stats_shape(shape, axis)
+    kept = kept_axes(len(shape), axis)
+    sizes = tuple(shape[a] for a in kept)
     if num_features is None or sizes == tuple_of(num_features):
         return
     if len(kept) == 1:
@@ -111,12 +141,13 @@ def check_features(shape, axis, num_features):
     raise ValueError(f"expected {expected}; X has shape {shape}")
 
 
-def check_mask(mask_shape, shape, axis):
+def check_mask(mask_shape: Shape, shape: Shape, axis: Axis) -> tuple[int, ...]:
     """The shape in which a mask of valid positions broadcasts against X.
 
     A mask has one value per position: X's shape without `axis`, or with 1 there.
     """
-    kept, mask_shape = kept_axes(len(shape), axis), tuple(mask_shape)
+    shape, mask_shape = tuple(shape), tuple(mask_shape)
+    kept = kept_axes(len(shape), axis)
     full = tuple(1 if a in kept else size for a, size in enumerate(shape))
     short = tuple(size for a, size in enumerate(shape) if a not in kept)
     for wanted in (full, short):
@@ -130,7 +161,7 @@ def check_mask(mask_shape, shape, axis):
     )
 
 
-def tuple_of(num_features):
+def tuple_of(num_features: Size | tuple[Size, ...]) -> tuple[Size, ...]:
     """The shape of the parameters.  5 -> (5,)."""
     many = isinstance(num_features, (tuple, list))
     return tuple(num_features) if many else (num_features,)
@@ -139,14 +170,14 @@ def tuple_of(num_features):
 # --- Variants ------------------------------------------------------------------------
 
 
-def check_ghost(ghost_size, order, variance):
+def check_ghost(ghost_size: int, order: str, variance: str) -> None:
     """Raise TypeError or ValueError unless a GhostBatchNorm can have these settings."""
     check_integer("ghost_size", ghost_size, 1)
     check_choice("order", order, ("contiguous", "strided"))
     check_choice("variance", variance, ("total", "mean"))
 
 
-def check_ghost_input(shape, axis, ghost_size, mask):
+def check_ghost_input(shape: Shape, axis: Axis, ghost_size: int, mask: Any) -> None:
     """Raise ValueError unless a batch of this shape falls into groups."""
     shape = tuple(shape)
     check_no_mask("ghost", mask)
@@ -159,19 +190,21 @@ def check_ghost_input(shape, axis, ghost_size, mask):
             f"ghost batches of {ghost_size} must divide the batch; X has shape {shape}"
         )
     group = (ghost_size, *shape[1:])
-    if shape[0] and None not in shape and values_per_channel(group, axis) == 1:
+    if shape[0] and _has_one_value(group, axis):
         raise ValueError(
             "training needs more than one value per channel; "
             f"a ghost batch has shape {group}"
         )
 
 
-def check_no_mask(variant, mask):
+def check_no_mask(variant: str, mask: Any) -> None:
     if mask is not None:
         raise ValueError(f"{variant} batch norm takes no mask")
 
 
-def renorm_limits(r_max, d_max, r_min, clipping):
+def renorm_limits(
+    r_max: Limit, d_max: Limit, r_min: Limit, clipping: dict[str, float] | None
+) -> tuple[Limit, Limit, Limit]:
     """r_max, d_max, r_min, from Keras's dictionary of them if there is one."""
     if clipping is not None:
         if any(limit is not None for limit in (r_max, d_max, r_min)):
@@ -184,14 +217,24 @@ def renorm_limits(r_max, d_max, r_min, clipping):
         r_max = clipping.get("rmax", infinite)
         d_max, r_min = clipping.get("dmax", infinite), clipping.get("rmin", 0.0)
     for name, limit, least in (("r_max", r_max, 1), ("d_max", d_max, 0)):
-        if isinstance(limit, numbers.Real) and not limit >= least:
+        if _is_number(limit) and not limit >= least:
             raise ValueError(f"{name} must be at least {least}; got {limit}")
-    if isinstance(r_min, numbers.Real) and not 0 <= r_min <= 1:
+    if _is_number(r_min) and not 0 <= r_min <= 1:
         raise ValueError(f"r_min must lie between 0 and 1; got {r_min}")
     return r_max, d_max, r_min
 
 
-def check_layer_norm(num_features, num_dims, eps, axis, feature_axis):
+def _is_number(limit: Limit) -> TypeGuard[float]:
+    return isinstance(limit, numbers.Real)
+
+
+def check_layer_norm(
+    num_features: Sizes,
+    num_dims: int | None,
+    eps: float,
+    axis: Axis | None,
+    feature_axis: Axis,
+) -> None:
     """Raise TypeError or ValueError unless a LayerNorm can have these settings."""
     check_sizes(num_features, num_dims, feature_axis)
     check_eps(eps)

@@ -4,6 +4,9 @@ A variant names itself (`variant = "ghost"`); a class under two of them combines
 `order` is the order of inheritance: the first works outermost.
 """
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 ORDER = (
     "ghost",
     "sync",
@@ -33,14 +36,18 @@ REFUSED |= {(name, "fused"): _ONE_KERNEL for name in ORDER[:8] if name != "accum
 REFUSED |= {(name, "freeze"): _NO_BATCH for name in ORDER[:9]}
 
 
-def refusal(first, second):
+def refusal(first: str, second: str) -> str | None:
     """The reason why two variants do not combine, or None."""
-    pair = tuple(sorted((first, second), key=ORDER.index))
-    return REFUSED.get(pair)
+    first, second = sorted((first, second), key=ORDER.index)
+    return REFUSED.get((first, second))
 
 
-def in_order(names):
-    """Names of variants in the order of inheritance; ValueError if they clash."""
+def in_order(names: Sequence[str]) -> list[str]:
+    """Names of variants in the order of inheritance; ValueError if they clash.
+
+    >>> in_order(["renorm", "ghost"])
+    ['ghost', 'renorm']
+    """
     for name in names:
         if name not in ORDER:
             raise ValueError(f"variant must be one of {', '.join(ORDER)}; got {name!r}")
@@ -52,14 +59,14 @@ def in_order(names):
     return names
 
 
-def combine(variants, names):
+def combine(variants: Iterable[type[Any]], names: Sequence[str]) -> type[Any]:
     """The class under those of the classes `variants` that have these names."""
     known = {cls.variant: cls for cls in variants}
     classes = tuple(known[name] for name in in_order(names))
     return type("".join(cls.__name__ for cls in classes), classes, {})
 
 
-def check_class(cls):
+def check_class(cls: type) -> None:
     """Raise ValueError for a class under variants that do not combine."""
     found = [vars(base)["variant"] for base in cls.__mro__ if "variant" in vars(base)]
     in_order(found)

@@ -11,8 +11,10 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,10 +47,17 @@ FILES = {  # name: (bytes, SHA-256)
 # fmt: on
 TIMEOUT = 5  # seconds a mirror may stay silent
 
+Batch = tuple[np.ndarray, np.ndarray]  # X [B, 1, 28, 28], y [B]
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images uint8 [N, 28, 28] and labels int64 [N], for training and for testing."""
+    """Images uint8 [N, 28, 28] and labels int64 [N], for training and for testing.
+
+    >>> data = Dataset("garments", *garments.draw(n_train=300, n_test=100))
+    >>> [X.shape for X, y in data.train_batches(128, seed=0, epoch=0)]
+    [(128, 1, 28, 28), (128, 1, 28, 28)]
+    """
 
     name: str
     train_images: np.ndarray
@@ -56,7 +65,7 @@ class Dataset:
     test_images: np.ndarray
     test_labels: np.ndarray
 
-    def take(self, train=None, test=None):
+    def take(self, train: int | None = None, test: int | None = None) -> "Dataset":
         """The first `train` and `test` examples; None keeps them all."""
         return Dataset(
             self.name,
@@ -64,7 +73,9 @@ class Dataset:
             *_first("test", test, self.test_images, self.test_labels),
         )
 
-    def train_batches(self, batch_size, seed, epoch, dtype="float32"):
+    def train_batches(
+        self, batch_size: int, seed: int, epoch: int, dtype: str = "float32"
+    ) -> Iterator[Batch]:
         """Batches X [B, 1, 28, 28] in [0, 1] and y int64 [B], in the epoch's own order.
 
         NumPy draws the order from (seed, epoch), so every framework sees the same one
@@ -77,7 +88,9 @@ class Dataset:
         full = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
         return _batches(self.train_images, self.train_labels, full, dtype)
 
-    def whole_batches(self, batch_size, seed, dtype="float32"):
+    def whole_batches(
+        self, batch_size: int, seed: int, dtype: str = "float32"
+    ) -> Iterator[Batch]:
         """All training examples, in batches of at most this and of nearly equal size.
 
         None is left over, that might have one value per channel.
@@ -86,31 +99,35 @@ class Dataset:
         parts = np.array_split(order, -(-len(order) // _positive(batch_size)))
         return _batches(self.train_images, self.train_labels, parts, dtype)
 
-    def test_batches(self, batch_size, dtype="float32"):
+    def test_batches(self, batch_size: int, dtype: str = "float32") -> Iterator[Batch]:
         """Batches like those for training, in order; the last one may be smaller."""
         size = _positive(batch_size)
         every = [slice(i, i + size) for i in range(0, len(self.test_labels), size)]
         return _batches(self.test_images, self.test_labels, every, dtype)
 
 
-def _first(part, count, images, labels):
+def _first(
+    part: str, count: int | None, images: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     if count is not None and not 1 <= count <= len(labels):
         raise ValueError(f"{part} must be between 1 and {len(labels)}; got {count}")
     return images[:count], labels[:count]
 
 
-def _positive(batch_size):
+def _positive(batch_size: int) -> int:
     if batch_size < 1:
         raise ValueError(f"batch_size must be positive; got {batch_size}")
     return batch_size
 
 
-def _batches(images, labels, indices, dtype):
+def _batches(
+    images: np.ndarray, labels: np.ndarray, indices: Iterable[Any], dtype: str
+) -> Iterator[Batch]:
     for index in indices:
         yield images[index, None].astype(dtype) / 255, labels[index]
 
 
-def load(source="auto", folder=None):
+def load(source: str = "auto", folder: str | Path | None = None) -> Dataset:
     """The `Dataset` from one of SOURCES.
 
     Fashion-MNIST is looked for in `folder`, else in the folder that FASHION_MNIST_DIR
@@ -146,7 +163,7 @@ def load(source="auto", folder=None):
     return _decoded(blobs | {name: _read(name, home) for name in missing})
 
 
-def data_folder():
+def data_folder() -> Path:
     """`data/` of the checkout the package runs from, else a per-user cache folder."""
     checkout = Path(__file__).resolve().parent.parent
     if (checkout / "pyproject.toml").is_file():
@@ -154,11 +171,11 @@ def data_folder():
     return Path(pooch.os_cache("bn-from-scratch"))
 
 
-def _drawn():
+def _drawn() -> Dataset:
     return Dataset("garments (drawn by code, not Fashion-MNIST)", *garments.draw())
 
 
-def _read(name, folder):
+def _read(name: str, folder: Path) -> bytes:
     """The bytes of one file, verified: what is decoded is what was checked."""
     size, digest = FILES[name]
     if not (folder / name).is_file():
@@ -179,7 +196,7 @@ def _read(name, folder):
     return blob
 
 
-def _decoded(blobs):
+def _decoded(blobs: dict[str, bytes]) -> Dataset:
     """The `Dataset` from the four files in the IDX format of MNIST.
 
     Byte 3 is the number of axes; their lengths follow as big-endian int32, then the
@@ -194,7 +211,7 @@ def _decoded(blobs):
     return Dataset("Fashion-MNIST", *arrays)
 
 
-def _download(names, folder):
+def _download(names: list[str], folder: Path) -> None:
     """Fetch files into the folder, each from the first mirror that has the real one.
 
     pooch writes to a temporary file, verifies it, and renames it: a broken transfer
@@ -202,7 +219,8 @@ def _download(names, folder):
     """
     failures = _unusable(names[0])
     usable = [mirror for mirror in MIRRORS if mirror not in failures]
-    http = pooch.HTTPDownloader(progressbar=True, chunk_size=2**16, timeout=TIMEOUT)
+    settings = {"progressbar": True, "chunk_size": 2**16, "timeout": TIMEOUT}
+    http: Any = pooch.HTTPDownloader(**settings)  # not of the type that pooch declares
     for name in names:
         for mirror in usable * 2:  # a transfer that broke deserves a second try
             try:
@@ -222,16 +240,16 @@ def _download(names, folder):
             )
 
 
-def _unusable(name):
+def _unusable(name: str) -> dict[str, str]:
     """{mirror: why} for the mirrors that do not offer the file, all asked at once.
 
     Without a network a name look-up can hang far beyond any timeout of the request, so
     the question is asked in threads that nobody waits for longer than TIMEOUT.
     """
-    reasons = dict.fromkeys(MIRRORS, "no answer")
+    reasons: dict[str, str | None] = dict.fromkeys(MIRRORS, "no answer")
     http = pooch.HTTPDownloader()
 
-    def ask(mirror):
+    def ask(mirror: str) -> None:
         try:
             offered = http(mirror + name, None, None, check_only=True)
             reasons[mirror] = None if offered else "does not offer the file"

@@ -3,7 +3,9 @@
 import pathlib
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors
@@ -12,12 +14,23 @@ from tqdm import tqdm
 
 from bn_from_scratch.files import write_atomically
 
+if TYPE_CHECKING:  # it brings pooch, which training needs not
+    from bn_from_scratch.data import Dataset
+
 EVALUATION_BATCH = 1000  # prediction does not depend on the batch; larger is faster
+
+Weights = dict[str, np.ndarray]  # by name: "conv1.weight", "bn1.gamma"; channels first
+Part = tuple[np.ndarray, np.ndarray, float]  # X, y and its share of a batch
 
 
 @dataclass
 class History:
-    """What a training run leaves: losses per step, validation per epoch, speed."""
+    """What a training run leaves: losses per step, validation per epoch, speed.
+
+    >>> history = History(loss=[2.31, 2.05, 1.87], val_loss=[1.9], val_accuracy=[0.4])
+    >>> len(history.loss), history.val_accuracy[-1]
+    (3, 0.4)
+    """
 
     loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
@@ -38,31 +51,27 @@ class Trainer:
     With it, each micro-batch is normalized by itself, so that the step is another one;
     AccumBatchNorm(steps=accumulate) keeps at least the moving averages to one update.
 
-    The Trainer of a backend adds eight methods:
-    prepare(model)        take a model: place it, make the optimizer, compile
-    train_parts(parts)    one step on `micro_batches` -> its loss, before the step
-    logits(X)             [N, 10] in prediction mode, as NumPy
-    activations(X)        of a LeNet: {layer with weights: its output}, channels first
-    get_weights()         named NumPy arrays, channels first
-    write_weights(named)  the same, back into the model
-    pooled_statistics(batches)  what `reestimate` writes: {path: {name: array}}
-    fold_on(X)            take the model without its batch norms, proven on this input
+    The Trainer of a backend supplies the methods from `prepare` to `fold_on`.
+
+    >>> Trainer(batch_size=8, accumulate=16)
+    Traceback (most recent call last):
+    ValueError: a batch of 8 has no 16 micro-batches
     """
 
     def __init__(
         self,
-        max_epochs=10,
-        lr=0.1,
-        batch_size=128,
-        optimizer="sgd",
-        seed=0,
-        device="auto",
-        compile=None,
-        checkpoint=None,
-        progress=True,
-        label="",
-        accumulate=1,
-    ):
+        max_epochs: int = 10,
+        lr: float = 0.1,
+        batch_size: int = 128,
+        optimizer: Any = "sgd",
+        seed: int = 0,
+        device: str = "auto",
+        compile: bool | None = None,
+        checkpoint: str | pathlib.Path | None = None,
+        progress: bool = True,
+        label: str = "",
+        accumulate: int = 1,
+    ) -> None:
         numbers = {"max_epochs": max_epochs, "batch_size": batch_size}
         for name, value in (numbers | {"accumulate": accumulate}).items():
             if value < 1:
@@ -73,12 +82,60 @@ class Trainer:
             )
         if device not in ("auto", "cpu", "gpu"):
             raise ValueError(f"device must be auto, cpu or gpu; got {device!r}")
-        self.max_epochs, self.lr, self.batch_size = max_epochs, lr, batch_size
-        self.optimizer, self.seed, self.device = optimizer, seed, device
-        self.compile, self.checkpoint = compile, checkpoint
-        self.progress, self.label, self.accumulate = progress, label, accumulate
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.seed = seed
+        self.device = device
+        self.compile = compile
+        self.checkpoint = checkpoint
+        self.progress = progress
+        self.label = label
+        self.accumulate = accumulate
 
-    def fit(self, model, data, weights=None):
+    # --- What the Trainer of a backend adds ----------------------------------------
+
+    dtype: str  # of the model that was prepared, as NumPy names it
+    device_used: str  # "cpu" or "gpu"
+
+    def prepare(self, model: Any) -> None:
+        """Take a model: place it, make the optimizer, compile."""
+        raise NotImplementedError
+
+    def train_parts(self, parts: list[Part]) -> Any:
+        """One step on `micro_batches`.  -> its loss, before the step"""
+        raise NotImplementedError
+
+    def logits(self, X: np.ndarray) -> np.ndarray:
+        """In prediction mode.  [N, 1, 28, 28] -> [N, 10]."""
+        raise NotImplementedError
+
+    def activations(self, X: np.ndarray) -> dict[str, np.ndarray]:
+        """Of a LeNet: {layer with weights: its output}, channels first."""
+        raise NotImplementedError
+
+    def get_weights(self) -> Weights:
+        """The model's weights and statistics, copied."""
+        raise NotImplementedError
+
+    def write_weights(self, weights: Weights) -> None:
+        """The same, back into the model; their names and shapes are right."""
+        raise NotImplementedError
+
+    def pooled_statistics(self, batches: Iterable[np.ndarray]) -> dict[str, Weights]:
+        """What `reestimate` writes: {path: {"moving_mean": array, ...}}."""
+        raise NotImplementedError
+
+    def fold_on(self, X: np.ndarray) -> None:
+        """Go on with the model without its batch norms, proven on this input."""
+        raise NotImplementedError
+
+    # --- What all have --------------------------------------------------------------
+
+    def fit(
+        self, model: Any, data: "Dataset", weights: Weights | None = None
+    ) -> History:
         """Train on `data` from the model's weights, or from these; return a History."""
         self.prepare(model)
         if weights is not None:
@@ -95,7 +152,7 @@ class Trainer:
                 print(self._epoch_line(epoch, history), file=sys.stderr, flush=True)
         return history
 
-    def set_weights(self, weights):
+    def set_weights(self, weights: Weights) -> None:
         """Put named NumPy arrays, channels first, into the model that was prepared.
 
         Raises ValueError unless names and shapes are those of `get_weights`.
@@ -103,7 +160,7 @@ class Trainer:
         check_weights(self.get_weights(), weights)
         self.write_weights(weights)
 
-    def reestimate(self, data):
+    def reestimate(self, data: "Dataset") -> None:
         """Replace the moving averages by the pooled statistics of the training set.
 
         Every batch norm takes those of its inputs, batch by batch as in training; the
@@ -117,12 +174,12 @@ class Trainer:
                 weights[f"{path}.{name}"] = v.astype(like.dtype)
         self.set_weights(weights)
 
-    def fold(self, data):
+    def fold(self, data: "Dataset") -> None:
         """Go on with the model whose batch norms are folded into the layers before."""
         X, _ = next(data.test_batches(self.batch_size, self.dtype))
         self.fold_on(X)
 
-    def fit_epoch(self, data, epoch, history):
+    def fit_epoch(self, data: "Dataset", epoch: int, history: History) -> None:
         """One pass over the training set; adds its losses and its time to `history`."""
         images = len(data.train_labels)
         title = f"{self.label} {epoch + 1}/{self.max_epochs}".strip()
@@ -144,22 +201,22 @@ class Trainer:
         if seen:
             history.images_per_second = seen / later_seconds
 
-    def train_step(self, X, y):
+    def train_step(self, X: np.ndarray, y: np.ndarray) -> Any:
         """One step on a batch [N, C, H, W], [N].  -> its loss, before the step"""
         return self.train_parts(micro_batches(X, y, self.accumulate))
 
-    def predict(self, data):
+    def predict(self, data: "Dataset") -> np.ndarray:
         """Logits of the test set, in prediction mode.  -> float64 [N, 10]."""
         batches = data.test_batches(EVALUATION_BATCH, self.dtype)
         return np.concatenate([self.logits(X).astype(np.float64) for X, _ in batches])
 
-    def evaluate(self, data):
+    def evaluate(self, data: "Dataset") -> tuple[float, float]:
         """Mean cross-entropy and accuracy on the test set, in prediction mode."""
         logits, labels = self.predict(data), data.test_labels
         accuracy = np.mean(logits.argmax(axis=1) == labels)
         return float(cross_entropy(logits, labels)), float(accuracy)
 
-    def _epoch_line(self, epoch, history):
+    def _epoch_line(self, epoch: int, history: History) -> str:
         title = f"{self.label} epoch {epoch + 1}/{self.max_epochs}".strip()
         return (
             f"{title}: loss {history.loss[-1]:.4f}, "
@@ -169,27 +226,27 @@ class Trainer:
         )
 
 
-def micro_batches(X, y, count):
+def micro_batches(X: np.ndarray, y: np.ndarray, count: int) -> list[Part]:
     """Parts of a batch: (X, y, share) each, shares of the examples that add up to 1."""
     parts = zip(np.array_split(X, count), np.array_split(y, count), strict=True)
     return [(X, labels, len(labels) / len(y)) for X, labels in parts]
 
 
-def cross_entropy(logits, labels):
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     """Mean of -log softmax(logits)[label].  [N, K], [N] -> scalar."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(axis=1))
     return np.mean(log_sum - shifted[np.arange(len(labels)), labels])
 
 
-def save_weights(path, weights):
+def save_weights(path: str | pathlib.Path, weights: Weights) -> None:
     """Write named arrays to a safetensors file, whole or not at all."""
     # safetensors writes the memory of an array, so a transposed view comes out wrong.
     arrays = {name: np.ascontiguousarray(w) for name, w in weights.items()}
     write_atomically(path, safetensors.numpy.save(arrays))
 
 
-def load_weights(path):
+def load_weights(path: str | pathlib.Path) -> Weights:
     """Named arrays of a safetensors file; ValueError for a file that is not one."""
     content = pathlib.Path(path).read_bytes()
     try:
@@ -198,7 +255,7 @@ def load_weights(path):
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
 
 
-def check_weights(expected, given):
+def check_weights(expected: Weights, given: Weights) -> None:
     """Raise ValueError unless two {name: array} agree in names and shapes."""
     if lacking := [name for name in expected if name not in given]:
         raise ValueError(f"the weights lack {', '.join(lacking)}")

@@ -1,26 +1,44 @@
 """In prediction batch norm is affine: the linear layer before it can take it in."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from bn_from_scratch import spec
 
 
-def fold(weight, bias, mean, var, gamma, beta, eps, axis=0):
+def fold(
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    mean: np.ndarray,
+    var: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    eps: float,
+    axis: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
     """Weight and bias of the linear layer that is this one and the batch norm behind.
 
     weight: any shape, with the output channels on `axis`; bias [C] or None; the others
     [C].  Computed in float64, returned in the dtype of the weight.  (21) (22)
     """
-    vectors = (np.asarray(v, np.float64) for v in (mean, var, gamma, beta))
-    factor, shift = spec.prediction(*vectors, eps)
+    mean, var, gamma, beta = (
+        np.asarray(v, np.float64) for v in (mean, var, gamma, beta)
+    )
+    factor, shift = spec.prediction(mean, var, gamma, beta, eps)
     shape = [1] * weight.ndim
     shape[axis] = -1
     bias = np.zeros(factor.shape) if bias is None else bias
-    folded = weight * factor.reshape(shape), factor * bias + shift
-    return tuple(v.astype(weight.dtype) for v in folded)
+    folded, bias = weight * factor.reshape(shape), factor * bias + shift
+    return folded.astype(weight.dtype), bias.astype(weight.dtype)
 
 
-def fold_all(fold, pairs, refuse):
+def fold_all(
+    fold: Callable[[list[Any]], Any],
+    pairs: list[Any],
+    refuse: Callable[[Any, ValueError], Exception],
+) -> Any:
     """What `fold(pairs)` gives; ValueError names the pair at fault.
 
     refuse(pair, error) -> the error to raise for a pair that alone cannot be folded.

@@ -1,11 +1,13 @@
 """Prove on an input that a changed model answers as before."""
 
+from typing import Any
+
 import numpy as np
 
 TOLERANCE = 1e-6  # of the largest value, in float64; float32 as its sums allow
 
 
-def difference(before, after):
+def difference(before: Any, after: Any) -> float:
     """The largest difference, relative to the largest value before; inf for NaN.
 
     Models may answer with one array, or with several in a dict.
@@ -22,7 +24,9 @@ def difference(before, after):
     return float(np.nan_to_num(apart, nan=np.inf))
 
 
-def prove(before, after, tolerance=TOLERANCE):
+def prove(
+    before: dict[str, Any], after: dict[str, Any], tolerance: float = TOLERANCE
+) -> dict[str, float]:
     """Raise ValueError unless two {mode: output} agree; return the differences.
 
     before, after: {"prediction": array, "training": array}, of the same input.

@@ -1,16 +1,26 @@
 """Pool the inputs of every batch norm of a model over the batches of a data set."""
 
+from collections.abc import Iterable
+
+import numpy as np
+
 from bn_from_scratch import spec
+from bn_from_scratch.surgery.description import Description
+
+Inputs = dict[str, list[np.ndarray]]  # {path: X, ...}, what a batch norm was given
+Statistics = dict[str, np.ndarray]  # {"moving_mean": [C], "moving_var": [C]}
 
 
-def pooled(batches, norms):
+def pooled(
+    batches: Iterable[Inputs], norms: dict[str, Description]
+) -> dict[str, Statistics]:
     """{path: {"moving_mean", "moving_var"}} of all values in all batches, as stored.
 
     batches: iterable of {path: [X, ...]}, what each batch norm was given, in NumPy.
     norms: {path: Description}.  In float64, by the law of total variance (14)-(16);
     the variance is unbiased where the layer stores that.
     """
-    found = {}
+    found: dict[str, tuple[np.ndarray, np.ndarray, int]] = {}
     for inputs in batches:
         for path, arrays in inputs.items():
             axis = norms[path].settings["axis"]
@@ -22,7 +32,7 @@ def pooled(batches, norms):
     return {path: stored(*found[path], norms[path]) for path in found}
 
 
-def stored(mean, var, n, norm):
+def stored(mean: np.ndarray, var: np.ndarray, n: int, norm: Description) -> Statistics:
     """What a layer keeps of statistics over n values."""
     var = spec.unbiased(var, n, norm.settings["correction"])
     return {"moving_mean": mean, "moving_var": var}
