@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -288,6 +289,41 @@ def test_the_page_needs_nothing_else(tmp_path):
     assert "<link" not in text
     assert "<script" not in text
     assert 'src="' not in text
+
+
+def test_the_page_escapes_every_name(tmp_path):
+    hostile = """'"><script>alert(1)</script>"""
+    state, settings, _ = well()
+    state |= {"beta": np.full(5, np.nan)}
+    described = Description(hostile, hostile, True, 5, 2, settings, state)
+    row = examine.row(examine.Examined(described, "torch"))
+    page.html(report.Health(hostile, [row]), tmp_path / "a.html")
+    found = Texts((tmp_path / "a.html").read_text())
+    assert "script" not in found.tags
+    for attribute in (
+        ("id", hostile),
+        ("href", f"#{hostile}"),
+        ("aria-label", f"parameters and statistics of {hostile}"),
+    ):
+        assert attribute in found.attributes
+    assert found.texts.count(hostile) == 4  # its title, row, kind and section
+    assert f"Batch norms of {hostile}" in found.texts
+
+
+class Texts(HTMLParser):
+    """The tags, the attributes and the texts of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.attributes, self.texts = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_data(self, data):
+        self.texts.append(data)
 
 
 def test_pages_are_the_same_from_the_same(tmp_path):

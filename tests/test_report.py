@@ -13,7 +13,7 @@ from bn_from_scratch.files import write_atomically
 from bn_from_scratch.presentation import style
 
 FOUR = ("torch", "tensorflow", "jax", "mxnet")
-HOSTILE = "<script>alert(1)</script>"
+HOSTILE = """'"><script>alert(1)</script>"""
 
 
 def trained(backends=FOUR, norms=("scratch", "builtin"), steps=60, apart=1e-6):
@@ -90,15 +90,17 @@ def measured():
 
 
 class Page(HTMLParser):
-    """The links, the text, the scripts and the names of a page."""
+    """The links, the text, the scripts, the tags and the attributes of a page."""
 
     def __init__(self, page):
         super().__init__()
         self.links, self.texts, self.scripts, self.tags = [], [], [], []
+        self.attributes = []
         self.feed(page)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
+        self.attributes += attributes
         self.links += [v for k, v in attributes if k in ("href", "src", "action")]
 
     def handle_data(self, data):
@@ -158,6 +160,8 @@ def test_page_escapes_every_text(read):
     agreed(results)
     page, text = read(results)
     assert Page(page).tags.count("script") == 2  # the losses, and the read-out
+    spoken = f"Absolute difference from the loss of {HOSTILE} built-in"
+    assert ("aria-label", spoken) in Page(page).attributes
     assert "alert(1)" not in " ".join(Page(page).scripts)
     assert text.count(HOSTILE) > 10
 
@@ -189,10 +193,12 @@ def test_page_says_that_a_loss_is_lost(read):
     page, text = read(agreed(results))
     start = "The runs disagree. The loss of TensorFlow scratch is not finite at step"
     assert f"{start} 31." in text
-    drawn = re.findall(r"d='([^']*)'|style=(\S+?)>", page)
+    drawn = re.findall(r' (?:d|style)="([^"]*)"', page)
     assert len(drawn) > 20
     assert "nan" not in str(drawn)
-    assert all(re.findall(r"<path id=\w\d d='([^']*)'", page))
+    curves = re.findall(r'<path id="\w\d" d="([^"]*)"', page)
+    assert len(curves) == 8 + 8 + 7  # whole, enlarged, as differences
+    assert all(curves)
 
 
 def test_page_lists_what_each_built_in_layer_was_told(read):
@@ -201,12 +207,15 @@ def test_page_lists_what_each_built_in_layer_was_told(read):
     assert "No built-in layer" in read(trained(norms=("scratch",)))[1]
 
 
-def test_digits_that_runs_share_are_not_marked():
-    assert report._marked(["0.512", "0.519"]) == [
-        "0.51<mark>2</mark>",
-        "0.51<mark>9</mark>",
-    ]
-    assert report._marked(["0.5", "0.5"]) == ["0.5", "0.5"]
+def test_digits_that_runs_share_are_not_marked(read):
+    assert report._shared(["0.512", "0.519"]) == [("0.51", "2"), ("0.51", "9")]
+    assert report._shared(["0.5", "0.5"]) == [("0.5", ""), ("0.5", "")]
+    results = trained(backends=("jax",))
+    results["runs"][0]["val_loss"] = 0.625
+    page, _ = read(results)
+    assert "<td>0.6<mark>2500000</mark></td>" in page
+    assert "<td>0.6<mark>1000000</mark></td>" in page
+    assert "<mark></mark>" not in page
 
 
 def test_long_runs_are_thinned_to_the_largest_difference():

@@ -1,17 +1,14 @@
 """A figure to move: batch size, momentum and a shift against the moving statistics.
 
-The spec computes every setting here; the page in `moving_statistics.html` chooses among
-them, so it works without a kernel and without a network.
+The spec computes every setting here; `presentation/templates/moving_statistics.html`
+chooses among them, so it works without a kernel and without a network.
 """
-
-import json
-from importlib import resources
-from string import Template
 
 import numpy as np
 from IPython.display import HTML
 
 from bn_from_scratch import spec
+from bn_from_scratch.presentation import pages
 
 BATCH_SIZES = (2, 4, 8, 32, 128)
 MOMENTA = (0.01, 0.05, 0.1, 0.2, 0.5)
@@ -76,6 +73,4 @@ def grid():
 
 def moving_statistics():
     """The figure for a notebook or a page: three sliders, two charts, two numbers."""
-    page = resources.files("bn_from_scratch.course").joinpath("moving_statistics.html")
-    data = json.dumps(grid(), separators=(",", ":"))
-    return HTML(Template(page.read_text("utf-8")).substitute(data=data))
+    return HTML(pages.fill("moving_statistics.html", data=grid()))
