@@ -37,14 +37,17 @@ NOT_YET = {
     "tensorflow": set(CLASSES),
     "jax": set(CLASSES),
     "mxnet": set(CLASSES),
-    **{area: set(names) for area, names in AREAS.items()},
+    "checker": {"Verdict"},
+    "port": {"Report"},
+    "diagnosis": {"Cause", "Diagnosis"},
+    "health": {"Health"},
 }
 
 
 def check(cls, area, **names):
     """Fail unless the class has an example, and it prints what it says."""
     text = inspect.cleandoc(cls.__doc__ or "")
-    if cls.__name__ in NOT_YET[area]:
+    if cls.__name__ in NOT_YET.get(area, ()):
         assert ">>>" not in text, "it has one now: take it off the list"
         pytest.skip("its example is still to be written")
     names = vars(inspect.getmodule(cls)) | names
