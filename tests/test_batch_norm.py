@@ -196,6 +196,33 @@ def test_functions_are_pure(bn):
         np.testing.assert_array_equal(back(argument), value)
 
 
+@pytest.mark.parametrize("shape", [(9, 5), (5, 4, 3, 2), (0, 5)], ids=str)
+@pytest.mark.parametrize("training", [True, False], ids=["training", "prediction"])
+def test_the_function_is_that_of_the_spec(bn, training, shape):
+    to, back = framework(bn)
+    X, _, state = comparison.make_case((9, *shape[1:]))
+    X, channel_axis = X[: shape[0]], core(bn).CHANNEL_AXIS
+    own = to(np.ascontiguousarray(np.moveaxis(X, 1, channel_axis)))
+    options = {"training": training, "eps": 0.5, "momentum": 0.3}
+    Y, *moved = bn.batch_norm(own, *map(to, state.values()), **options)
+    want, *wanted = spec.batch_norm(X, *state.values(), **options)
+    got = np.moveaxis(back(Y), channel_axis, 1)
+    for value, exact in zip((got, *map(back, moved)), (want, *wanted), strict=True):
+        np.testing.assert_allclose(value, exact, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("correction", [0, 1])
+def test_the_variance_of_one_value_is_0(bn, correction):
+    """Also the unbiased one: not 0 / 0, which a sum would keep for ever."""
+    to, back = framework(bn)
+    cumulate = importlib.import_module(f"{bn.__name__}.statistics").cumulate
+    none, one = np.zeros(2), np.array([3.0, 5.0])
+    given = none, none, np.zeros(()), one, none, np.ones(())
+    got = cumulate(*map(to, given), correction)
+    for value, wanted in zip(got, (one, none, 1), strict=True):
+        np.testing.assert_array_equal(back(value), wanted)
+
+
 def test_training_has_no_default(bn):
     to, _ = framework(bn)
     X, _, state = comparison.make_case((9, 5))

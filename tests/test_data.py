@@ -466,3 +466,6 @@ def test_whole_batches_leave_nothing_over(size, sizes):
     given = small.train_images.astype("f4") / 255
     assert sorted(v.tobytes() for v in images) == sorted(v.tobytes() for v in given)
     assert not np.array_equal(images, given)  # in an order of their own
+    again, other = (next(small.whole_batches(size, seed))[0] for seed in (3, 4))
+    np.testing.assert_array_equal(again, batches[0][0])
+    assert not np.array_equal(other, again)

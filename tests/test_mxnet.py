@@ -174,6 +174,28 @@ def test_statistics_stay_where_nothing_may_or_can_move_them(cls):
     np.testing.assert_array_equal(layer.moving_var.data().asnumpy(), np.ones(5))
 
 
+def test_fused_adds_to_the_gradients_that_are_there():
+    """grad_req="add", of X and of the parameters: two passes give the sum."""
+    rng = np.random.default_rng(0)
+    X, dY = rng.normal(3, 2, (2, 9, 5, 4))
+    mode = {"training": True, "steps": 1}
+    want = bn.probe(bn.BatchNorm(5, dtype="float64"), X, dY, **mode)
+    layer, own = bn.FusedBatchNorm(5, dtype="float64"), to_mxnet(X)
+    layer.initialize()
+    own.attach_grad("add")
+    for p in (layer.gamma, layer.beta):
+        p.grad_req = "add"
+    for scale in (1, 2):
+        with mxnet.autograd.record():
+            Y = layer(own)
+        Y.backward(to_mxnet(scale * dY))
+    gradients = own.grad, layer.gamma.grad(), layer.beta.grad()
+    for name, got in zip(("dX", "dgamma", "dbeta"), gradients, strict=True):
+        np.testing.assert_allclose(
+            got.asnumpy(), 3 * want[name], rtol=1e-11, atol=1e-12
+        )
+
+
 def test_weight_decay_can_leave_the_norm_parameters_out():
     """wd_mult of the Parameters: at a learning rate of 1 the decay is all there is."""
     net = mxnet.gluon.nn.Sequential()

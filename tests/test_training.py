@@ -55,6 +55,23 @@ def test_the_seed_orders_the_batches(garments):
     assert losses(0) != losses(1)
 
 
+def test_the_seed_orders_what_statistics_are_taken_of(garments):
+    """Whole batches, of the trainer's size, seed and dtype."""
+
+    class Pooling(Softmax):
+        def pooled_statistics(self, batches):
+            self.seen = list(batches)
+            return {}
+
+    trainer = Pooling(batch_size=50, seed=7, progress=False)
+    trainer.prepare(new_model())
+    trainer.reestimate(garments)
+    want = [X for X, _ in garments.whole_batches(50, 7, "float64")]
+    for seen, wanted in zip(trainer.seen, want, strict=True):
+        assert seen.dtype == np.float64
+        np.testing.assert_array_equal(seen, wanted)
+
+
 def test_progress_says_a_line_per_epoch(garments, capsys):
     Softmax(max_epochs=2, label="softmax").fit(new_model(), garments)
     lines = capsys.readouterr().err.splitlines()
@@ -122,6 +139,14 @@ def test_set_weights_checks_first():
     ):
         trainer.set_weights({"w": np.ones(3)})
     assert model["w"].shape == (10, 784)
+
+
+def test_micro_batches_have_their_share_of_the_examples():
+    X, y = np.arange(14).reshape(7, 2), np.arange(7)
+    parts = training.micro_batches(X, y, 3)
+    assert [share for _, _, share in parts] == [3 / 7, 2 / 7, 2 / 7]
+    for i, joined in enumerate((X, y)):
+        np.testing.assert_array_equal(np.concatenate([p[i] for p in parts]), joined)
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,141 @@ def test_prediction(bn, name, dtype):
     assert_like(got, want, TOLERANCE[dtype], dtype)
 
 
+ONE_AXIS = "ghost", "renorm", "sync", "fused", "var only"  # the others keep two
+
+
+@pytest.mark.parametrize(
+    ("name", "axis"),
+    [*((name, (1, 3)) for name in CASES), *((name, 2) for name in ONE_AXIS)],
+)
+def test_axis(bn, name, axis):
+    """The layer that keeps other axes is that of axis 1, on X with its axes moved."""
+    names, options, step = CASES[name]
+    X, dY, state = make_case((12, 3, 2, 4), axis=axis)
+    given = {k: v for k, v in state.items() if k != "gamma" or "scale" not in options}
+    sizes = spec.stats_shape(X.shape, axis)
+    sizes = sizes[0] if len(sizes) == 1 else sizes
+    layer = make(bn, names, (None, sizes, *X.shape[2:]), axis=axis, **options)
+    mode = {"training": True, "steps": STEPS, "native": True}
+    got = bn.probe(layer, X, dY, state=given, **mode)
+
+    kept = spec.kept_axes(4, axis)
+    order = [0, *kept, *(a for a in (1, 2, 3) if a not in kept)]
+
+    def moved(v):
+        v = v.transpose(order)
+        return v.reshape(12, np.prod(v.shape[1 : 1 + len(kept)]), -1)
+
+    if step == "accumulated":
+        step = accumulated(train(), options["steps"])
+    state = {k: v.reshape(-1) for k, v in state.items()}
+    own = {
+        "renorm_mean": np.zeros(np.prod(sizes)),
+        "renorm_std": np.ones(np.prod(sizes)),
+    }
+    want = reference.expected(step, moved(X), moved(dY), state | own, STEPS)
+    assert got["moving_mean"].shape == spec.stats_shape(X.shape, axis)
+    got = {k: v for k, v in got.items() if k in want}
+    if "freeze" in names:
+        got = {k: v for k, v in got.items() if k not in ("dgamma", "dbeta")}
+    got = {k: moved(v) if k in ("Y", "dX") else v.reshape(-1) for k, v in got.items()}
+    assert_like(got, want, TOLERANCE["float64"], "float64")
+
+
+# The batch lies below and above what r and d lead to, within the limits and beyond.
+NEAR = np.array([-2, -0.1, 0.1, 0.2, 2, 3])  # means, in standard deviations
+WIDE = np.array([0.25, 4, 1, 1.1, 0.9, 9])  # variances, in those of the batch
+BOTH_SIDES = {
+    "clipped": {"r_max": 1.5, "d_max": 0.5},
+    "own lower limit": {"r_max": 1.5, "d_max": 0.5, "r_min": 0.9},
+    "unclipped": {"renorm_clipping": {}},
+}
+
+
+def near_case():
+    """make_case, where the statistics of the batch are on both sides of the state."""
+    X, dY, state = make_case((12, 6))
+    mean, var = spec.batch_stats(X)
+    return (
+        X,
+        dY,
+        state
+        | {
+            "moving_mean": mean + np.sqrt(var) * NEAR,
+            "moving_var": var * WIDE,
+        },
+    )
+
+
+def limits_of(options):
+    """r_max, d_max, r_min"""
+    if "renorm_clipping" in options:
+        return {"r_max": np.inf, "d_max": np.inf, "r_min": 0}
+    return options
+
+
+def test_the_case_is_on_both_sides():
+    X, _, state = near_case()
+    mean, var = spec.batch_stats(X)
+    like = state["moving_mean"], np.sqrt(state["moving_var"] + spec.EPS)
+    r, d = spec.renorm_factors(mean, var, *like, spec.EPS, **BOTH_SIDES["clipped"])
+    assert {1 / 1.5, 1.5} < set(r) and {-0.5, 0.5} < set(d)
+    assert np.any((-0.5 < d) & (d < 0)) and np.any((0 < d) & (d < 0.5))
+
+
+@pytest.mark.parametrize("options", BOTH_SIDES.values(), ids=BOTH_SIDES)
+def test_renorm_on_both_sides(bn, options):
+    X, dY, state = near_case()
+    got = run(bn, ["renorm"], options, (X, dY, state), training=True)
+    want = reference.expected(renormed(**limits_of(options)), X, dY, state)
+    got = {k: v for k, v in got.items() if k in want}
+    assert_like(got, want, TOLERANCE["float64"], "float64")
+
+
+@pytest.mark.parametrize("options", BOTH_SIDES.values(), ids=BOTH_SIDES)
+def test_renorm_with_averages_of_its_own_on_both_sides(bn, options):
+    """One of them is a standard deviation below sqrt(eps), which is its least."""
+    X, dY, state = near_case()
+    state["renorm_mean"] = state["moving_mean"] + 0.1
+    state["renorm_std"] = np.sqrt(state["moving_var"])
+    state["renorm_std"][3] = 1e-6
+    own = options | {"renorm_momentum": 0.3}
+    got = run(bn, ["renorm"], own, (X, dY, state), training=True)
+    limits = limits_of(options)
+    limits = {"r_min": 1 / limits["r_max"]} | limits
+    step = keras_renorm_step(renorm_momentum=0.3, **limits)
+    want = reference.expected(step, X, dY, state)
+    got = {k: v for k, v in got.items() if k in want}
+    assert {"renorm_mean", "renorm_std"} < set(got)
+    assert_like(got, want, TOLERANCE["float64"], "float64")
+
+
+def test_a_ghost_batch_of_one_example_has_values(bn):
+    """As many as its image has pixels."""
+    X, dY, state = make_case(SHAPES["4-D"])
+    got = run(bn, ["ghost"], {"ghost_size": 1}, (X, dY, state), training=True)
+    want = reference.expected(ghost_step(ghost_size=1), X, dY, state)
+    assert_like(got, want, TOLERANCE["float64"], "float64")
+
+
+def test_prediction_by_the_batch_takes_the_statistics_of_the_core(bn):
+    """Whatever a variant trains with: no replica is there to be asked."""
+
+    class Strange(bn.BatchNorm):
+        def batch_stats(self, X, mask):
+            mean, var, n = super().batch_stats(X, mask)
+            return mean + 1, 4 * var, n
+
+    X, dY, state = make_case((12, 5))
+    layer = Strange(5, 2, dtype="float64", statistics="batch")
+    for training in (False, True):
+        got = bn.probe(layer, X, dY, training=training, state=state)
+        step = layer_step(training=training, statistics="batch")
+        want = reference.expected(step, X, dY, state)
+        off = np.max(np.abs(got["Y"] - want["Y"]))
+        assert off > 0.1 if training else off <= 1e-12
+
+
 NEUTRAL = {
     "ghost": {"ghost_size": 12},
     "renorm": {"r_max": 1.0, "d_max": 0.0},
