@@ -1,5 +1,7 @@
 """An absent framework costs nothing but its own rows."""
 
+import pydoc
+import re
 import subprocess
 import sys
 
@@ -79,3 +81,13 @@ def test_a_framework_that_breaks_on_import_says_why(monkeypatch):
     assert str(caught.value) == (
         "the mxnet backend fails to import: module 'numpy' has no attribute 'bool'"
     )
+
+
+def test_a_backend_shows_its_interface_and_no_inner_module(bn):
+    shown = [name for name in dir(bn) if not name.startswith("__")]
+    assert sorted(shown) == sorted(bn.__all__)
+    text = pydoc.plain(pydoc.render_doc(bn))
+    titles = re.findall(r"^[A-Z][A-Z ]+$", text, re.MULTILINE)
+    assert titles == ["NAME", "CLASSES", "FUNCTIONS", "DATA", "FILE"]
+    for name in bn.__all__:
+        assert re.search(rf"^    (class )?{name}\(", text, re.MULTILINE), name

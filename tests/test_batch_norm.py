@@ -64,7 +64,7 @@ def test_a_new_layer_starts_neutral(bn, norm):
 
 
 def test_probe_goes_on_from_the_state_it_left(bn, norm):
-    if bn.__name__.endswith("jax"):
+    if bn.__package__.endswith("jax"):
         pytest.skip("jax: a Flax module holds no state between calls")
     X, dY, state = comparison.make_case((9, 5))
     twice = make(bn, norm, (9, 5), "float64")
@@ -119,7 +119,7 @@ def test_integers_are_refused(bn):
 def message_of(bn, caught):
     """The message alone: Keras puts lines of its own around it, and prints it bold."""
     lines = re.sub(r"\x1b\[\d+m", "", str(caught.value)).splitlines()
-    return lines[2 if bn.__name__.endswith("tensorflow") else 0]
+    return lines[2 if bn.__package__.endswith("tensorflow") else 0]
 
 
 @pytest.mark.parametrize("arguments", [(0, 2), (5, 1)])
@@ -146,12 +146,12 @@ def test_an_empty_batch_leaves_the_moving_averages_alone(bn, shape):
 
 
 def core(bn):
-    return importlib.import_module(f"{bn.__name__}.batch_norm")
+    return importlib.import_module(f"{bn.__package__}.batch_norm")
 
 
 def framework(bn):
     """NumPy -> the backend's array, and back, in its own layout."""
-    name = bn.__name__.rpartition(".")[2]
+    name = bn.__package__.rpartition(".")[2]
     if name == "torch":
         import torch
 
@@ -172,7 +172,7 @@ def framework(bn):
 def call(bn, layer, X, training):
     """The layer on NumPy X [N, C], in its own idiom."""
     to, _ = framework(bn)
-    name = bn.__name__.rpartition(".")[2]
+    name = bn.__package__.rpartition(".")[2]
     if name == "torch":
         return layer.train(training)(to(X))
     if name == "tensorflow":

@@ -19,7 +19,7 @@ def small(monkeypatch):
 
 
 def test_each_shape_and_each_growth_has_a_row(bn, small, capsys):
-    name = bn.__name__.rpartition(".")[2]
+    name = bn.__package__.rpartition(".")[2]
     options = ["bench", "--backends", name, "--rounds", "2"]
     assert cli.main([*options, "--json"]) == 0
     results = json.loads(capsys.readouterr().out)

@@ -25,7 +25,7 @@ def same(got, want, names, tolerance=TOLERANCE["float64"]):
 
 def layer_norm_of(bn):
     """The framework's own, over the last axis of 5, in float64."""
-    name = bn.__name__.rpartition(".")[2]
+    name = bn.__package__.rpartition(".")[2]
     if name == "torch":
         from torch import nn
 
@@ -146,7 +146,7 @@ def test_absent_gamma_and_beta(bn):
         "torch": {"affine": False},
         "jax": {"use_bias": False, "use_scale": False},
     }
-    own = names.get(bn.__name__.rpartition(".")[2], options)
+    own = names.get(bn.__package__.rpartition(".")[2], options)
     moving = {k: state[k] for k in ("moving_mean", "moving_var")}
     mode = {"training": True, "state": moving}
     theirs = bn.probe(bn.builtin(5, 2, dtype="float64", **own), X, dY, **mode)

@@ -148,9 +148,9 @@ def examined(bn, trainer, count=64):
     """The health of the trained model, on so many images in its own layout."""
     X, _ = next(small_garments().train_batches(count, 0, 0))
     options = {}
-    if "tensorflow" in bn.__name__ or "jax" in bn.__name__:
+    if "tensorflow" in bn.__package__ or "jax" in bn.__package__:
         X = np.moveaxis(X, 1, -1)
-    if "jax" in bn.__name__:
+    if "jax" in bn.__package__:
         options = {"variables": trainer.variables}
     return health(trainer.model, X, **options)
 
@@ -197,11 +197,11 @@ def test_the_output_gap_is_that_of_one_layer_in_training(bn):
 
 def inputs_of_the_last_norm(bn, trainer, X):
     """What bn4 is given while all before it predict."""
-    module = importlib.import_module(f"{bn.__name__}.models.reestimation")
+    module = importlib.import_module(f"{bn.__package__}.models.reestimation")
     options = {}
-    if "tensorflow" in bn.__name__ or "jax" in bn.__name__:
+    if "tensorflow" in bn.__package__ or "jax" in bn.__package__:
         X = np.moveaxis(X, 1, -1)
-    if "jax" in bn.__name__:
+    if "jax" in bn.__package__:
         options = {"variables": trainer.variables}
     return module.run_in_training(trainer.model, X, ["bn4"], **options)[0]["bn4"][0]
 

@@ -8,7 +8,7 @@ SETTINGS = {"batch_size": 64, "lr": 0.5, "progress": False}
 
 
 def run(bn, data, **options):
-    name = bn.__name__.rpartition(".")[2]
+    name = bn.__package__.rpartition(".")[2]
     options = {"max_epochs": 2, "dtype": "float64"} | SETTINGS | options
     return phases.train_in_phases(name, "scratch", data, **options)
 

@@ -31,7 +31,7 @@ def test_the_training_code_is_the_same_in_every_backend(bn, monkeypatch, capsys)
     small = small_garments()
     monkeypatch.setattr(data, "load", lambda: small)
     block = next(block for block in BLOCKS if "Trainer" in block)
-    name = bn.__name__.rpartition(".")[2]
+    name = bn.__package__.rpartition(".")[2]
     exec(block.replace("torch as bn", f"{name} as bn"), {})
     assert "[" in capsys.readouterr().out
 

@@ -62,7 +62,7 @@ def test_adam_is_the_frameworks_own(bn):
 
 def with_inertia(bn):
     """SGD with momentum 0.9, as each framework makes it."""
-    name = bn.__name__.rpartition(".")[2]
+    name = bn.__package__.rpartition(".")[2]
     if name == "torch":
         import torch
 

@@ -64,7 +64,7 @@ def load(name, dtype="float32"):
     # with one of two cores busy, 316 images/s against 5,906.  On idle cores waiting
     # passively costs about a tenth.  Read once, when the framework loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    backend = importlib.import_module(f"{__name__}.{name}")
+    backend = importlib.import_module(f"{__name__}.{name}.interface")
     if name == "jax" and dtype == "float64":  # off by default, for the whole process
         importlib.import_module("jax").config.update("jax_enable_x64", True)
     return backend

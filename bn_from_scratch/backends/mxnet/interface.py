@@ -1,0 +1,64 @@
+"""Batch normalization in MXNet and Gluon: `from bn_from_scratch import mxnet as bn`."""
+
+from bn_from_scratch.backends.mxnet.batch_norm import batch_norm
+from bn_from_scratch.backends.mxnet.builtin import (
+    builtin,
+    builtin_setting,
+    builtin_translation,
+)
+from bn_from_scratch.backends.mxnet.layer import BatchNorm
+from bn_from_scratch.backends.mxnet.lenet import BNLeNet, LeNet
+from bn_from_scratch.backends.mxnet.models.folding import fold_batch_norm
+from bn_from_scratch.backends.mxnet.models.reestimation import reestimate
+from bn_from_scratch.backends.mxnet.models.surgery import (
+    batch_norms,
+    replace_batch_norm,
+)
+from bn_from_scratch.backends.mxnet.probe import probe
+from bn_from_scratch.backends.mxnet.timing import prepare
+from bn_from_scratch.backends.mxnet.trainer import Trainer
+from bn_from_scratch.backends.mxnet.variants import (
+    AccumBatchNorm,
+    AdjustedBatchNorm,
+    BatchRenorm,
+    FrozenBatchNorm,
+    FusedBatchNorm,
+    GhostBatchNorm,
+    LayerNorm,
+    MeanOnlyBatchNorm,
+    SyncBatchNorm,
+    TransformedBatchNorm,
+    VarOnlyBatchNorm,
+    combine,
+    fake_quantize,
+)
+
+__all__ = [
+    "AccumBatchNorm",
+    "AdjustedBatchNorm",
+    "BNLeNet",
+    "BatchNorm",
+    "BatchRenorm",
+    "FrozenBatchNorm",
+    "FusedBatchNorm",
+    "GhostBatchNorm",
+    "LayerNorm",
+    "LeNet",
+    "MeanOnlyBatchNorm",
+    "SyncBatchNorm",
+    "Trainer",
+    "TransformedBatchNorm",
+    "VarOnlyBatchNorm",
+    "batch_norm",
+    "batch_norms",
+    "builtin",
+    "builtin_setting",
+    "builtin_translation",
+    "combine",
+    "fake_quantize",
+    "fold_batch_norm",
+    "prepare",
+    "probe",
+    "reestimate",
+    "replace_batch_norm",
+]

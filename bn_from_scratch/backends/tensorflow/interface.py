@@ -1,0 +1,64 @@
+"""Batch norm in Keras on TensorFlow: `from bn_from_scratch import tensorflow as bn`."""
+
+from bn_from_scratch.backends.tensorflow.batch_norm import batch_norm
+from bn_from_scratch.backends.tensorflow.builtin import (
+    builtin,
+    builtin_setting,
+    builtin_translation,
+)
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm
+from bn_from_scratch.backends.tensorflow.lenet import BNLeNet, LeNet
+from bn_from_scratch.backends.tensorflow.models.folding import fold_batch_norm
+from bn_from_scratch.backends.tensorflow.models.reestimation import reestimate
+from bn_from_scratch.backends.tensorflow.models.surgery import (
+    batch_norms,
+    replace_batch_norm,
+)
+from bn_from_scratch.backends.tensorflow.probe import probe
+from bn_from_scratch.backends.tensorflow.timing import prepare
+from bn_from_scratch.backends.tensorflow.trainer import Trainer
+from bn_from_scratch.backends.tensorflow.variants import (
+    AccumBatchNorm,
+    AdjustedBatchNorm,
+    BatchRenorm,
+    FrozenBatchNorm,
+    FusedBatchNorm,
+    GhostBatchNorm,
+    LayerNorm,
+    MeanOnlyBatchNorm,
+    SyncBatchNorm,
+    TransformedBatchNorm,
+    VarOnlyBatchNorm,
+    combine,
+    fake_quantize,
+)
+
+__all__ = [
+    "AccumBatchNorm",
+    "AdjustedBatchNorm",
+    "BNLeNet",
+    "BatchNorm",
+    "BatchRenorm",
+    "FrozenBatchNorm",
+    "FusedBatchNorm",
+    "GhostBatchNorm",
+    "LayerNorm",
+    "LeNet",
+    "MeanOnlyBatchNorm",
+    "SyncBatchNorm",
+    "Trainer",
+    "TransformedBatchNorm",
+    "VarOnlyBatchNorm",
+    "batch_norm",
+    "batch_norms",
+    "builtin",
+    "builtin_setting",
+    "builtin_translation",
+    "combine",
+    "fake_quantize",
+    "fold_batch_norm",
+    "prepare",
+    "probe",
+    "reestimate",
+    "replace_batch_norm",
+]
