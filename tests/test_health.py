@@ -332,6 +332,17 @@ def test_pages_are_the_same_from_the_same(tmp_path):
     assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text()
 
 
+def test_a_picture_shows_channels_by_variance():
+    state, settings, _ = well()
+    pictures = set()
+    for order in ([0, 1, 2, 3, 4], [3, 0, 4, 1, 2]):
+        moved = {name: value[order] for name, value in state.items()}
+        described = Description("a", "BatchNorm1d", True, 5, 2, settings, moved)
+        row = examine.row(examine.Examined(described, "torch"))
+        pictures.add(page.picture(row))
+    assert len(pictures) == 1
+
+
 def test_a_model_that_is_well(tmp_path):
     state, settings, _ = well()
     described = Description("a", "BatchNorm1d", True, 5, 2, settings, state)

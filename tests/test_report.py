@@ -187,6 +187,20 @@ def test_page_says_that_runs_disagree_and_which(read):
     assert '<header class="disagree">' in page
 
 
+def test_page_names_the_run_that_left_though_it_is_the_first(read):
+    results = trained()
+    results["runs"][0]["loss"][40] += 0.25
+    _, text = read(agreed(results))
+    assert "The runs disagree, PyTorch scratch most: the losses" in text
+
+
+def test_differences_are_those_from_a_run_that_was_not_lost(read):
+    results = trained()
+    results["runs"][0]["loss"][30] = np.nan
+    _, text = read(agreed(results))
+    assert "Absolute difference from the loss of PyTorch built-in; 0 is drawn" in text
+
+
 def test_page_says_that_a_loss_is_lost(read):
     results = trained(steps=60)
     results["runs"][2]["loss"][30:] = [np.nan] * 30
