@@ -188,34 +188,35 @@ def test_an_unknown_source_is_refused():
 @pytest.mark.parametrize("source", ["auto", "fashion-mnist"])
 @pytest.mark.parametrize("by", ["argument", "variable", "data folder"])
 @pytest.mark.parametrize("damage", ["cut", "one bit", "another file", "empty"])
+@pytest.mark.parametrize("name", BLOBS)
 def test_a_wrong_file_is_an_error(
-    home, tmp_path, monkeypatch, mirrors, source, by, damage
+    home, tmp_path, monkeypatch, mirrors, source, by, damage, name
 ):
     sent = mirrors("good")
     folder = _fill(home if by == "data folder" else tmp_path / "named")
-    real = BLOBS[TEST_IMAGES]
+    real, others = BLOBS[name], [other for other in BLOBS if other != name]
     wrong = {
-        "cut": real[:-100],
-        "one bit": real[:50] + bytes([real[50] ^ 1]) + real[51:],
-        "another file": BLOBS[TRAIN_IMAGES],
+        "cut": real[:-10],
+        "one bit": real[:20] + bytes([real[20] ^ 1]) + real[21:],
+        "another file": BLOBS[others[0]],
         "empty": b"",
     }[damage]
-    (folder / TEST_IMAGES).write_bytes(wrong)
+    (folder / name).write_bytes(wrong)
     if by == "data folder":  # and the error comes before the missing file is fetched
-        (folder / TRAIN_LABELS).unlink()
+        (folder / others[-1]).unlink()
     if by == "variable":
         monkeypatch.setenv(data.VARIABLE, str(folder))
     message = (
-        f"t10k-images-idx3-ubyte.gz must have {len(real)} bytes and the SHA-256 "
+        f"{name} must have {len(real)} bytes and the SHA-256 "
         f"{hashlib.sha256(real).hexdigest()}; the file in {str(folder)!r} has "
         f"{len(wrong)} bytes and the SHA-256 {hashlib.sha256(wrong).hexdigest()}. "
-        f"Delete it and fetch it again from {data.MIRRORS[0]}{TEST_IMAGES}, or let "
+        f"Delete it and fetch it again from {data.MIRRORS[0]}{name}, or let "
         "FASHION_MNIST_DIR name another folder"
     )
     with pytest.raises(ValueError, match=_exactly(message)):
         data.load(source, folder if by == "argument" else None)
     assert sent == []
-    assert (folder / TEST_IMAGES).read_bytes() == wrong
+    assert (folder / name).read_bytes() == wrong
 
 
 def test_a_file_is_verified_each_time(home):
@@ -406,6 +407,8 @@ def test_a_batch_needs_an_example(small, batch_size):
         small.train_batches(batch_size, seed=0, epoch=0)
     with pytest.raises(ValueError, match=message):
         small.test_batches(batch_size)
+    with pytest.raises(ValueError, match=message):
+        small.whole_batches(batch_size, seed=0)
 
 
 def test_take_keeps_the_first_examples(small):
@@ -420,7 +423,7 @@ def test_take_keeps_the_first_examples(small):
 
 @pytest.mark.parametrize(
     ("part", "count", "most"),
-    [("train", 31, 30), ("train", 0, 30), ("test", 12, 11), ("test", -1, 11)],
+    [("train", 31, 30), ("train", 0, 30), ("test", 12, 11), ("test", 0, 11)],
 )
 def test_take_refuses_what_there_is_not(small, part, count, most):
     message = f"{part} must be between 1 and {most}; got {count}"

@@ -108,6 +108,52 @@ def test_a_checkpoint_keeps_transposed_views(tmp_path):
     np.testing.assert_array_equal(training.load_weights(path)["w"], view)
 
 
+def test_the_checkpoint_is_that_of_the_last_epoch(garments, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    trainer = Softmax(max_epochs=2, checkpoint=path, progress=False)
+    trainer.fit(new_model(), garments)
+    np.testing.assert_array_equal(
+        training.load_weights(path)["w"], trainer.get_weights()["w"]
+    )
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "w.safetensors"
+    training.save_weights(path, {"w": np.ones(3)})
+
+    def full(*_):
+        raise OSError("full")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=r"^full$"):
+        training.save_weights(path, {"w": np.zeros(3)})
+    np.testing.assert_array_equal(training.load_weights(path)["w"], np.ones(3))
+
+
+def test_statistics_are_taken_anew_of_all_data_in_the_order_of_the_seed(garments):
+    class Normalized(Softmax):
+        """Pretends to have a batch norm, and keeps what it is given."""
+
+        def pooled_statistics(self, batches):
+            self.batches = list(batches)
+            return {"bn": {"moving_mean": np.arange(3.0), "moving_var": np.ones(3)}}
+
+    moving = {f"bn.moving_{name}": np.zeros(3, "float32") for name in ("mean", "var")}
+    trainer = Normalized(seed=5, batch_size=64, progress=False)
+    trainer.prepare(new_model() | moving)
+    trainer.reestimate(garments.take(train=100))
+    found, expected = (
+        trainer.batches,
+        [X for X, _ in garments.take(train=100).whole_batches(64, 5, "float64")],
+    )
+    assert [len(X) for X in found] == [50, 50]
+    np.testing.assert_array_equal(np.concatenate(found), np.concatenate(expected))
+    weights = trainer.get_weights()
+    np.testing.assert_array_equal(weights["bn.moving_mean"], np.arange(3))
+    np.testing.assert_array_equal(weights["bn.moving_var"], np.ones(3))
+    assert {weights[name].dtype for name in moving} == {np.dtype("float32")}
+
+
 def test_a_truncated_checkpoint_is_refused(tmp_path):
     path = tmp_path / "w.safetensors"
     training.save_weights(path, {"w": np.ones(100)})
@@ -123,6 +169,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path):
         ({"v": np.ones(2)}, "the weights lack w"),
         ({"w": np.ones(2), "v": np.ones(2)}, "the model has no v"),
         ({"w": np.ones(3)}, "w has shape (2,); the weights give (3,)"),
+        ({"w": np.ones((2, 1))}, "w has shape (2,); the weights give (2, 1)"),
     ],
 )
 def test_weights_that_do_not_fit(given, message):
