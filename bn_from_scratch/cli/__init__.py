@@ -7,13 +7,15 @@ and what it runs.  Imports wait until a command needs them: --help answers at on
 
 import argparse
 import sys
+from typing import Any
 
+import bn_from_scratch
 from bn_from_scratch.cli import answers, comparisons, models, training
 
 GROUPS = training, comparisons, answers, models
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = parser().parse_args(argv)
     try:
@@ -26,12 +28,24 @@ def main(argv=None):
         return 130
 
 
-def parser():
+def parser() -> argparse.ArgumentParser:
     """The grammar of the command line."""
     top = argparse.ArgumentParser(
         prog="bn", description="Batch normalization from scratch, in four frameworks."
     )
+    top.add_argument("--version", action=_Version, help="print the version and exit")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for group in GROUPS:
         group.add_to(commands)
     return top
+
+
+class _Version(argparse.Action):
+    """Prints the version, which is looked up no sooner."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(f"bn_from_scratch {bn_from_scratch.__version__}")
+        parser.exit()
