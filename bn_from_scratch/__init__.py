@@ -34,11 +34,12 @@ from typing import TYPE_CHECKING, Any
 from bn_from_scratch import backends
 
 if TYPE_CHECKING:  # for editors, what `__getattr__` gives
-    from bn_from_scratch.backends import jax as jax
-    from bn_from_scratch.backends import mxnet as mxnet
-    from bn_from_scratch.backends import tensorflow as tensorflow
-    from bn_from_scratch.backends import torch as torch
+    from bn_from_scratch.backends.jax import interface as jax
+    from bn_from_scratch.backends.mxnet import interface as mxnet
+    from bn_from_scratch.backends.tensorflow import interface as tensorflow
+    from bn_from_scratch.backends.torch import interface as torch
 
+    __all__ = ["jax", "mxnet", "tensorflow", "torch"]
     __version__: str
 
 MODULES = (

@@ -107,8 +107,10 @@ def test_editors_see_every_backend():
     (block,) = [n for n in tree.body if isinstance(n, ast.If)]
     assert ast.unparse(block.test) == "TYPE_CHECKING"
     imports = [n for n in block.body if isinstance(n, ast.ImportFrom)]
-    seen = [alias.asname for n in imports for alias in n.names]
-    assert sorted(seen) == sorted(backends.NAMES)
+    seen = {alias.asname: n.module for n in imports for alias in n.names}
+    assert seen == {name: f"{backends.__name__}.{name}" for name in backends.NAMES}
+    (exported,) = [n.value for n in block.body if isinstance(n, ast.Assign)]
+    assert sorted(ast.literal_eval(exported)) == sorted(backends.NAMES)
 
 
 # --- Version -------------------------------------------------------------------------

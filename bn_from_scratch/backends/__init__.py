@@ -7,6 +7,8 @@ framework when a file of the package is run as a script.
 import importlib
 import importlib.util
 import os
+from types import ModuleType
+from typing import Any
 
 # What each backend imports; the first is the framework itself.
 NEEDS = {
@@ -27,17 +29,17 @@ PACKAGES = {
 }
 
 
-def missing(name):
+def missing(name: str) -> list[str]:
     """The packages that this backend needs and this environment lacks."""
     return [p for p in NEEDS[name] if importlib.util.find_spec(p) is None]
 
 
-def installed():
+def installed() -> list[str]:
     """Names of the backends that can be loaded here, in the order of NAMES."""
     return [name for name in NAMES if not missing(name)]
 
 
-def framework_of(thing):
+def framework_of(thing: Any) -> str:
     """The backend of a layer or model; TypeError for what is of no framework."""
     for base in type(thing).__mro__:
         if (package := base.__module__.split(".")[0]) in PACKAGES:
@@ -47,7 +49,7 @@ def framework_of(thing):
     )
 
 
-def load(name, dtype="float32"):
+def load(name: str, dtype: str = "float32") -> ModuleType:
     """Import one backend, ready for arrays of this dtype.
 
     Raises ValueError for an unknown name and ImportError, with the command that mends
@@ -70,6 +72,6 @@ def load(name, dtype="float32"):
     return backend
 
 
-def part(name, module):
+def part(name: str, module: str) -> ModuleType:
     """A module of a backend, for what the backend does not export."""
     return importlib.import_module(f"{__name__}.{name}.{module}")
