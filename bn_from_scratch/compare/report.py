@@ -4,9 +4,9 @@ What stands in the page is prepared here, as data; the page itself is
 `presentation/templates/training.html`.
 """
 
-import os
 from collections.abc import Iterable
 from itertools import takewhile
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ class Digits(NamedTuple):
     rest: str
 
 
-def html(results: Results, path: str | os.PathLike[str]) -> None:
+def html(results: Results, path: str | Path) -> None:
     """Write the page for results to path."""
     runs = results["runs"]
     kind, answer = verdict(results)

@@ -5,7 +5,7 @@ What stands in the page is prepared here, as data; the page itself is
 """
 
 import io
-import os
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -22,7 +22,7 @@ from bn_from_scratch.presentation.style import ALARM, COLOURS, STYLE
 LINE = COLOURS["tensorflow"]
 
 
-def html(health: Health, path: str | os.PathLike[str]) -> None:
+def html(health: Health, path: str | Path) -> None:
     """Write the page for a Health to path."""
     pages.write(
         "health.html",

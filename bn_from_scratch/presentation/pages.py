@@ -5,7 +5,7 @@ in is escaped, all but `Markup`, and only drawings of ours are that. A name that
 template uses and nobody gives is an error.
 """
 
-import os
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -27,6 +27,6 @@ def fill(template: str, **parts: object) -> str:
     return ENVIRONMENT.get_template(template).render(parts)
 
 
-def write(template: str, path: str | os.PathLike[str], **parts: object) -> None:
+def write(template: str, path: str | Path, **parts: object) -> None:
     """Write a template with its parts filled in to path: the whole page, or nothing."""
     write_atomically(path, fill(template, **parts))
