@@ -134,6 +134,15 @@ def test_one_value_per_channel_is_fine_in_prediction(bn):
     assert_like_the_spec(bn, layer, (X, dY, state), 1e-12, training=False)
 
 
+def test_one_value_per_channel_is_an_error_in_prediction_by_the_batch(bn):
+    X = np.ones((1, 5))
+    layer = bn.BatchNorm(5, 2, dtype="float64", statistics="batch")
+    with pytest.raises(ValueError) as caught:
+        bn.probe(layer, X, X, training=False)
+    wanted = "training needs more than one value per channel; X has shape (1, 5)"
+    assert message_of(bn, caught) == wanted
+
+
 @pytest.mark.parametrize("shape", [(0, 5), (0, 5, 3, 2)])
 def test_an_empty_batch_leaves_the_moving_averages_alone(bn, shape):
     _, _, state = comparison.make_case((9, 5))

@@ -119,6 +119,7 @@ MASKS = {
     "all valid": ((9, 5, 4), {}, np.ones((9, 4), bool)),
     "two values": ((9, 5), {}, np.arange(9) > 6),
     "one value": ((9, 5), {}, np.arange(9) == 3),
+    "one value, cumulative": ((9, 5), {"momentum": None}, np.arange(9) == 3),
     "none valid": ((9, 5, 4), {}, np.zeros((9, 4), bool)),
     "none valid, cumulative": ((9, 5), {"momentum": None}, np.zeros(9, bool)),
 }

@@ -307,6 +307,33 @@ def test_renorm_with_averages_of_its_own_on_both_sides(bn, options):
     assert_like(got, want, TOLERANCE["float64"], "float64")
 
 
+EPS = {"eps": 0.5}
+OTHER_EPS = {
+    "ghost": ({"ghost_size": 4}, ghost_step(ghost_size=4, **EPS)),
+    "renorm": (LIMITS, train(operands=reference.renormed(**LIMITS, **EPS), **EPS)),
+    "adjust": ({"adjustment": (SCALE, SHIFT)}, train(operands=adjusted, **EPS)),
+    "sync": ({}, train(**EPS)),
+    "accumulate": ({"steps": 2}, train(update=False, **EPS)),
+    "freeze": ({}, train(frozen="all", **EPS)),
+    "transform": ({"transform": halve}, train(operands=halved, **EPS)),
+    "fused": ({}, train(**EPS)),
+    "mean_only": ({}, lite_step(training=True, subtract=True, **EPS)),
+    "var_only": ({}, lite_step(training=True, subtract=False, **EPS)),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_EPS)
+def test_the_eps_of_a_variant(bn, name):
+    options, step = OTHER_EPS[name]
+    X, dY, state = make_case((12, 5))
+    got = run(bn, [name], options | EPS, (X, dY, state), training=True)
+    want = reference.expected(step, X, dY, state)
+    got = {k: v for k, v in got.items() if k in want}
+    if name == "freeze":
+        got = {k: v for k, v in got.items() if k not in ("dgamma", "dbeta")}
+    assert_like(got, want, TOLERANCE["float64"], "float64")
+
+
 def test_a_ghost_batch_of_one_example_has_values(bn):
     """As many as its image has pixels."""
     X, dY, state = make_case(SHAPES["4-D"])
