@@ -203,7 +203,7 @@ ONE_AXIS = "ghost", "renorm", "sync", "fused", "var only"  # the others keep two
 
 @pytest.mark.parametrize(
     ("name", "axis"),
-    [*((name, (1, 3)) for name in CASES), *((name, 2) for name in ONE_AXIS)],
+    [*((name, (1, -1)) for name in CASES), *((name, -2) for name in ONE_AXIS)],
 )
 def test_axis(bn, name, axis):
     """The layer that keeps other axes is that of axis 1, on X with its axes moved."""
@@ -509,6 +509,21 @@ def test_fused_is_exact_at_any_mean(bn, shape):
         assert np.max(np.abs(got - want)) <= 1e-5
 
 
+@pytest.mark.parametrize("axis", [0, (0, 3), (1, 2), (-2, 1)])
+def test_fused_on_any_axes(bn, axis):
+    """The first one too, neighbours or not: the core's numbers."""
+    shape = (5, 4, 3, 2)
+    X, dY, state = make_case(shape, axis=axis)
+    sizes = spec.stats_shape(shape, axis)
+    sizes = sizes[0] if len(sizes) == 1 else sizes
+    mode = {"training": True, "steps": STEPS, "state": state, "native": True}
+    got, want = (
+        bn.probe(cls(sizes, 4, axis=axis, dtype="float64"), X, dY, **mode)
+        for cls in (bn.FusedBatchNorm, bn.BatchNorm)
+    )
+    assert_like(got, want, TOLERANCE["float64"], "float64")
+
+
 def test_fused_takes_16_bit_input(bn):
     X, dY, state = make_case((64, 5))
     X, dY = (300 * X).astype("float16"), dY.astype("float16")
@@ -517,7 +532,9 @@ def test_fused_takes_16_bit_input(bn):
     want = reference.expected(train(), X, dY, state)
     assert got["Y"].dtype == got["dX"].dtype == np.float16
     assert got["dgamma"].dtype == got["moving_var"].dtype == np.float32
-    for name, bound in (("Y", "float16"), ("dX", "float16"), ("moving_var", "float32")):
+    bounds = {"Y": "float16", "dX": "float16", "moving_var": "float32"}
+    bounds |= {"dgamma": "float32", "dbeta": "float32"}
+    for name, bound in bounds.items():
         off = np.max(np.abs(got[name] - want[name])) / np.max(np.abs(want[name]))
         assert off <= TOLERANCE[bound], name
 
