@@ -17,6 +17,7 @@ from bn_from_scratch.checker import (
     grade,
     judge,
     mistakes,
+    sandbox,
     tasks,
 )
 from bn_from_scratch.checker.mistakes import MISTAKES, Mistake, together
@@ -178,6 +179,14 @@ def test_check_does_nothing_in_an_answer_that_is_being_checked(answer):
     assert check(answer(text)).complete
 
 
+def test_an_answer_that_is_being_checked_asserts_nothing_and_grades_nobody(
+    monkeypatch, school
+):
+    monkeypatch.setenv(sandbox.CHECKING, "1")
+    assert_right(school / "cyd.py")
+    assert grade.grade(school) == []
+
+
 def test_assert_right_raises_what_is_said(answer):
     assert_right(answer(RIGHT))
     with pytest.raises(AssertionError, match="eps is outside the square root"):
@@ -302,6 +311,9 @@ def test_mistakes_that_contradict_each_other_do_not_go_together():
     by_name = {m.name: m for m in MISTAKES}
     inside, missing = by_name["eps: outside the root"], by_name["eps: missing"]
     assert together([inside, missing]) is None
+    said = "mistakes must go together; got eps: outside the root and eps: missing"
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        list(comparison.predictions("normalize", "numpy", [inside, missing]))
     both = by_name["accepts another rank"], by_name["accepts one value per channel"]
     assert together(both).accepts == ("another rank", "one value per channel")
     assert mistakes.together([]) == mistakes.RIGHT

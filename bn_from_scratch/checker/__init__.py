@@ -8,6 +8,7 @@ answers the same.  `verdict` puts that into words, `grade` does so for a class.
 
 import os
 import pathlib
+from typing import Any
 
 from bn_from_scratch.checker import sandbox, tasks
 from bn_from_scratch.checker.verdict import Verdict, verdict_on
@@ -15,7 +16,13 @@ from bn_from_scratch.checker.verdict import Verdict, verdict_on
 __all__ = ["Verdict", "assert_right", "check"]
 
 
-def check(*answers, framework=None, only=None, **limits):
+def __dir__() -> list[str]:
+    return __all__
+
+
+def check(
+    *answers: Any, framework: str | None = None, only: str | None = None, **limits: int
+) -> Verdict | None:
     """Judge an answer: functions and classes, or the path of a file or notebook.
 
     Functions are known by their names: batch_stats, normalize, update_moving,
@@ -36,11 +43,11 @@ def check(*answers, framework=None, only=None, **limits):
         wanted = [only] if only else None
         return verdict_on(path, path.name, framework, wanted, **limits)
     objects = {thing.__name__: thing for thing in answers}
-    return verdict_on(objects, ", ".join(objects), framework, **limits)
+    return verdict_on(objects, ", ".join(objects), framework, None, **limits)
 
 
-def assert_right(answer, **options):
+def assert_right(answer: Any, **options: Any) -> None:
     """Raise AssertionError with what is wrong, if anything is: for pytest."""
-    found = check(answer, **options)
-    if not found.complete:
+    found = check(answer, **options)  # None: the answer is being checked already
+    if found is not None and not found.complete:
         raise AssertionError(f"\n{found}")

@@ -1,25 +1,43 @@
 """What was observed of one task, beside what the spec says under given mistakes."""
 
 import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from bn_from_scratch.checker import tasks
-from bn_from_scratch.checker.mistakes import MISTAKES, together
+from bn_from_scratch.checker.cases import Case
+from bn_from_scratch.checker.mistakes import MISTAKES, Mistake, together
 from bn_from_scratch.checker.model import projected
-from bn_from_scratch.checker.sandbox import Failure
+from bn_from_scratch.checker.sandbox import Failure, ObservedTask
+
+Key = tuple[str, str]  # case and output
+Observed = np.ndarray | Failure | None  # None: not among the outputs
+END = ""  # the output of a case in which the spec cannot go on
+Prediction = tuple[Key, np.ndarray | None]  # None: of the END
 
 
 class Comparison:
     """The outputs of one task by key, (case, output): observed, right, and wrong."""
 
-    def __init__(self, name, framework, observed):
-        self.name, self.framework = name, framework
-        self.cases = {case.name: case for case in tasks.cases(name, framework)}
-        self.right = dict(predictions(name, framework, ()))
-        self.raw = {key: self._read(observed, *key) for key in self.right}
-        self.observed = {key: _directed(key[1], v) for key, v in self.raw.items()}
-        self.wrong = {
+    def __init__(self, name: str, framework: str, observed: ObservedTask) -> None:
+        self.name = name
+        self.framework = framework
+        self.cases: dict[str, Case] = {
+            case.name: case for case in tasks.cases(name, framework)
+        }
+        right = predictions(name, framework, ())
+        self.right: dict[Key, np.ndarray] = {
+            key: value for key, value in right if value is not None
+        }
+        self.raw: dict[Key, Observed] = {
+            key: self._read(observed, *key) for key in self.right
+        }
+        self.observed: dict[Key, Observed] = {
+            key: _directed(key[1], v) for key, v in self.raw.items()
+        }
+        self.wrong: set[Key] = {
             key
             for key, value in self.right.items()
             if not _same(self.observed[key], value, self._tolerance(key))
@@ -33,18 +51,18 @@ class Comparison:
     def _tolerance(self, key):
         return self.cases[key[0]].tolerance
 
-    def to_show(self, key):
+    def to_show(self, key: Key) -> np.ndarray:
         """What is right, in full."""
         if key[1] in tasks.DIRECTED:
             case = self.cases[key[0]]
             return tasks.whole_gradient(self.name, case, self.framework)
         return self.right[key]
 
-    def predictions(self, mistakes):
+    def predictions(self, mistakes: Iterable[Mistake]) -> Iterable[Prediction]:
         """Pairs (key, value) of an answer that makes these mistakes."""
         return predictions(self.name, self.framework, tuple(mistakes))
 
-    def matches(self, key, value):
+    def matches(self, key: Key, value: np.ndarray | None) -> bool:
         """Whether a predicted value is the observed one."""
         observed, right = self.observed[key], self.right[key]
         if _same(observed, value, self._tolerance(key)):
@@ -57,12 +75,12 @@ class Comparison:
         malformed = not fits(observed, right)
         return malformed and _alike(observed, value, self._tolerance(key))
 
-    def allows(self, key, value, broken):
+    def allows(self, key: Key, value: np.ndarray | None, broken: bool) -> bool:
         """Whether what was observed does not speak against a predicted value.
 
         broken: statistics of a wrong shape are known, and break what comes after them.
         """
-        if key[1] is None:  # the spec cannot go on: the answer cannot be right either
+        if key[1] == END:  # the spec cannot go on: the answer cannot be right either
             return any(k[0] == key[0] for k in self.wrong)
         observed, right = self.observed[key], self.right[key]
         if isinstance(observed, Failure):
@@ -71,12 +89,14 @@ class Comparison:
         malformed = not fits(observed, right) and not fits(value, right)
         return malformed or self.matches(key, value)
 
-    def agreement(self, mistakes):
+    def agreement(self, mistakes: Iterable[Mistake]) -> set[Key]:
         """The keys whose observed values these mistakes give."""
         found = self.predictions(mistakes)
-        return {key for key, value in found if key[1] and self.matches(key, value)}
+        return {
+            key for key, value in found if key[1] != END and self.matches(key, value)
+        }
 
-    def changed(self, mistakes):
+    def changed(self, mistakes: Iterable[Mistake]) -> set[Key]:
         """The keys that these mistakes change."""
         found = dict(self.predictions(mistakes))
         return {
@@ -86,8 +106,10 @@ class Comparison:
         }
 
 
-def predictions(task, framework, mistakes):
-    """Pairs (key, value) of an answer with these mistakes; (case, None) is its end."""
+def predictions(
+    task: str, framework: str, mistakes: Sequence[Mistake]
+) -> Iterable[Prediction]:
+    """Pairs (key, value) of an answer with these mistakes."""
     if len(mistakes) <= 1:  # asked for again and again
         return _kept(task, framework, *(m.name for m in mistakes))
     return _predicted(task, framework, mistakes)
@@ -100,13 +122,15 @@ def _kept(task, framework, *names):
 
 
 def _predicted(task, framework, mistakes):
-    steps = together(mistakes)
+    if (steps := together(mistakes)) is None:
+        names = " and ".join(m.name for m in mistakes)
+        raise ValueError(f"mistakes must go together; got {names}")
     for case in tasks.cases(task, framework):
         try:
             for output, value in tasks.expected(task, case, framework, steps):
                 yield (case.name, output), np.real(value())
         except ValueError:  # shapes that do not go together
-            yield (case.name, None), None
+            yield (case.name, END), None
 
 
 def _directed(output, value):
@@ -139,7 +163,7 @@ def _close(observed, expected, tolerance):
     )
 
 
-def fits(value, right):
+def fits(value: Any, right: Any) -> bool:
     """Whether a value has the shape of the right one, axes of size 1 aside."""
     if value is None or right is None or isinstance(value, Failure):
         return False

@@ -5,14 +5,17 @@ import csv
 import io
 import json
 import pathlib
+from collections.abc import Callable, Iterable
+from os import PathLike
+from typing import Any
 
-from bn_from_scratch.checker import check
+from bn_from_scratch.checker import Verdict, check
 from bn_from_scratch.presentation.table import table
 
 COLUMNS = ("answer", "framework", "task", "status", "mistakes", "message")
 
 
-def answers(folder):
+def answers(folder: str | PathLike[str]) -> list[pathlib.Path]:
     """The files in a folder and below it that may be answers, by name."""
     folder = pathlib.Path(folder)
     if not folder.is_dir():
@@ -26,17 +29,23 @@ def answers(folder):
     return found
 
 
-def grade(folder, jobs=1, progress=lambda text: None, **options):
+def grade(
+    folder: str | PathLike[str],
+    jobs: int = 1,
+    progress: Callable[[str], object] = lambda text: None,
+    **options: Any,
+) -> list[Verdict]:
     """A Verdict for every answer in a folder, each named by its path below it."""
 
     def judged(path):
         found = check(path, **options)
-        found.name = path.relative_to(folder).as_posix()
-        progress(f"{found.name}: {_summary(found)}")
+        if found is not None:  # an answer that is being checked grades nobody
+            found.name = path.relative_to(folder).as_posix()
+            progress(f"{found.name}: {_summary(found)}")
         return found
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(judged, answers(folder)))
+        return [v for v in pool.map(judged, answers(folder)) if v is not None]
 
 
 def _summary(verdict):
@@ -47,12 +56,12 @@ def _summary(verdict):
     return f"{facts['right']} of {facts['of']} right"
 
 
-def to_json(verdicts):
+def to_json(verdicts: Iterable[Verdict]) -> str:
     """All verdicts as JSON text."""
     return json.dumps([v.as_dict() for v in verdicts], indent=1)
 
 
-def to_csv(verdicts):
+def to_csv(verdicts: Iterable[Verdict]) -> str:
     """A line for every task of every answer, as CSV text."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -61,7 +70,7 @@ def to_csv(verdicts):
     return text.getvalue()
 
 
-def render(verdicts):
+def render(verdicts: Iterable[Verdict]) -> str:
     """The table for a terminal: what each answer got, and its mistakes by name."""
     lines = []
     for verdict in verdicts:

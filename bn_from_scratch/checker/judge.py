@@ -6,13 +6,15 @@ of known mistakes is looked for under which the spec answers the same.
 
 import dataclasses
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 
 from bn_from_scratch.checker import tasks
-from bn_from_scratch.checker.comparison import Comparison
-from bn_from_scratch.checker.mistakes import MISTAKES, together
-from bn_from_scratch.checker.sandbox import Failure
+from bn_from_scratch.checker.cases import Case
+from bn_from_scratch.checker.comparison import Comparison, Observed
+from bn_from_scratch.checker.mistakes import MISTAKES, Mistake, together
+from bn_from_scratch.checker.sandbox import Failure, ObservedTask
 
 TRIPLES = 3000  # at most, of mistakes tried together after every one and every pair
 
@@ -21,22 +23,27 @@ TRIPLES = 3000  # at most, of mistakes tried together after every one and every 
 class Difference:
     """One output that is not what the spec says."""
 
-    case: object
+    case: Case
     output: str
     expected: np.ndarray
-    observed: object  # array or Failure
+    observed: Observed
 
 
 @dataclasses.dataclass
 class Judgement:
-    """What is known about one task: its mistakes, and differences they leave open."""
+    """What is known about one task: its mistakes, and differences they leave open.
+
+    The difference of the smallest case comes first.
+    """
 
     right: bool
-    mistakes: list = dataclasses.field(default_factory=list)
-    unexplained: list = dataclasses.field(default_factory=list)  # smallest case first
+    mistakes: list[Mistake] = dataclasses.field(default_factory=list)
+    unexplained: list[Difference] = dataclasses.field(default_factory=list)
 
 
-def judge(name, framework, observed, known=()):
+def judge(
+    name: str, framework: str, observed: ObservedTask, known: Iterable[Mistake] = ()
+) -> Judgement:
     """The Judgement of one task; `known` are mistakes found in earlier ones."""
     task = Comparison(name, framework, observed)
     if not task.wrong:

@@ -4,6 +4,9 @@ The adapters wrap the student's layer in an object with the methods of `ModelLay
 which is the spec with given `Steps`.
 """
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
 import numpy as np
 
 from bn_from_scratch import spec
@@ -12,16 +15,21 @@ from bn_from_scratch.checker.cases import (
     CHANNEL_AXES,
     SHAPES,
     Case,
+    Output,
     inputs,
     layout,
     once,
 )
 
-WRONG = ("another rank", "one value per channel", "another number of channels")
+WRONG: tuple[str, ...] = (
+    "another rank",
+    "one value per channel",
+    "another number of channels",
+)
 REFUSED, ACCEPTED = np.array(1.0), np.array(0.0)
 
 
-def cases(framework):
+def cases(framework: str) -> list[Case]:
     """The script for 2-D and for 4-D inputs, with inputs that must be refused."""
     found = lenient_cases(framework)
     for case in found:
@@ -29,7 +37,7 @@ def cases(framework):
     return found
 
 
-def lenient_cases(framework):
+def lenient_cases(framework: str) -> list[Case]:
     """The script without wrong inputs: what a framework's own layer can be held to."""
     found = []
     for name, shape in SHAPES.items():
@@ -59,7 +67,9 @@ def _wrong(case, framework):
     return dict(zip(WRONG, wrong, strict=True))
 
 
-def run(layer, case, framework):
+def run(
+    layer: Callable[[np.ndarray], Any], case: Case, framework: str
+) -> Iterator[Output]:
     """Yield (output, function that gives it) for every event of the script, in order.
 
     layer: X -> a new layer, built for such an input.
@@ -104,7 +114,7 @@ def _refuses(layer, X, what):
     return ACCEPTED
 
 
-def expected(case, framework, steps):
+def expected(case: Case, framework: str, steps: model.Steps) -> Iterator[Output]:
     """The script's outputs of a layer that takes these steps."""
     return run(lambda X: ModelLayer(steps, X, framework), case, framework)
 
@@ -112,16 +122,19 @@ def expected(case, framework, steps):
 class ModelLayer:
     """The spec as a layer: what the script asks of every layer."""
 
-    def __init__(self, steps, X, framework):
+    def __init__(self, steps: model.Steps, X: np.ndarray, framework: str) -> None:
+        self.steps = steps
         axis = CHANNEL_AXES[framework]
-        self.steps, C = steps, X.shape[axis]
-        self.options = {
+        C = X.shape[axis]
+        self.options: dict[str, Any] = {
             "eps": spec.EPS,
             "momentum": spec.MOMENTUM,
             "channel_axis": axis,
         }
-        self.gamma, self.beta = steps.gamma_init(C), np.zeros(C)
-        self.fresh = self.moving = steps.moving_init(C)
+        self.gamma: np.ndarray = steps.gamma_init(C)
+        self.beta: np.ndarray = np.zeros(C)
+        self.fresh: Sequence[np.ndarray] = steps.moving_init(C)
+        self.moving: Sequence[np.ndarray] = self.fresh
         if steps.init_trains:
             self.train(X)
 
@@ -130,39 +143,39 @@ class ModelLayer:
         options = self.options | {"training": training, "recorded": recorded}
         return model.forward(self.steps, X, *start, **options)
 
-    def train(self, X, recorded=True):
+    def train(self, X: np.ndarray, recorded: bool = True) -> np.ndarray:
         """Y of one batch in training; the moving averages move."""
         Y, *self.moving = self._forward(X, True, recorded)
         return Y
 
-    def predict(self, X, recorded=False):
+    def predict(self, X: np.ndarray, recorded: bool = False) -> np.ndarray:
         """Y in prediction."""
         Y, *self.moving = self._forward(X, False, recorded)
         return Y
 
-    def reload(self, X):
+    def reload(self, X: np.ndarray) -> np.ndarray:
         """Y in prediction of a new layer that loaded what this one saved."""
         kept, self.moving = self.moving, self.moving if self.steps.saves else self.fresh
         Y = self.predict(X)
         self.moving = kept
         return Y
 
-    def frozen(self, X):
+    def frozen(self, X: np.ndarray) -> np.ndarray:
         """Y of a training call with trainable=False, which is prediction."""
         return self.train(X) if self.steps.frozen_trains else self.predict(X)
 
-    def wrong(self, X, what):
+    def wrong(self, X: np.ndarray, what: str) -> None:
         """A training call with an input that must be refused."""
         if what not in self.steps.accepts:
             raise ValueError(what)
 
-    def empty(self, X):
+    def empty(self, X: np.ndarray) -> np.ndarray:
         """Y in prediction after a training call without a single example."""
         if self.steps.empty_poisons:
             return np.full(X.shape, np.nan)
         return self.predict(X)
 
-    def gradients(self, X, dY):
+    def gradients(self, X: np.ndarray, dY: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """dX, and dgamma and dbeta of a first batch in training."""
         start = self.gamma, self.beta, *self.moving
         options = self.options | {"training": True, "recorded": True}
@@ -170,6 +183,6 @@ class ModelLayer:
         return dX, in_order(parameters)
 
 
-def in_order(gradients):
+def in_order(gradients: Iterable[np.ndarray]) -> np.ndarray:
     """The gradients of gamma and beta [2, C], whichever comes first in the layer."""
     return np.stack(sorted((np.ravel(g) for g in gradients), key=tuple))

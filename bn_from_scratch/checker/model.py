@@ -9,6 +9,7 @@ those of a complex step.  Statistics keep the rank of X, whatever axes they are 
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -32,53 +33,56 @@ def _move(old, new, momentum):
     return (1 - momentum) * old + momentum * new
 
 
+Step = Callable[..., Any]  # its arguments stand beside the right one
+
+
 @dataclasses.dataclass(frozen=True)
 class Steps:
     """Every step of batch normalization, right until a mistake replaces it."""
 
     # Statistics: axes(ndim, channel_axis), mean(X, axes), var(X, mean, axes).
-    axes: Callable = spec.reduce_axes
-    mean: Callable = _mean
-    var: Callable = _var
+    axes: Step = spec.reduce_axes
+    mean: Step = _mean
+    var: Step = _var
     # Which statistics normalize: used(training, batch, moving, moved) -> mean, var.
-    mode: Callable = lambda training, recorded: training
-    used: Callable = _used
-    through_mean: Callable = lambda mean: mean
-    through_var: Callable = lambda var: var
+    mode: Step = lambda training, recorded: training
+    used: Step = _used
+    through_mean: Step = lambda mean: mean
+    through_var: Step = lambda var: var
     # Normalization.
-    var_to_normalize: Callable = lambda var, n: var
-    eps: Callable = lambda eps: eps
-    centre: Callable = lambda X, mean: X - mean
-    root: Callable = lambda var, eps: np.sqrt(var + eps)
-    affine: Callable = lambda X_hat, gamma, beta: gamma * X_hat + beta
+    var_to_normalize: Step = lambda var, n: var
+    eps: Step = lambda eps: eps
+    centre: Step = lambda X, mean: X - mean
+    root: Step = lambda var, eps: np.sqrt(var + eps)
+    affine: Step = lambda X_hat, gamma, beta: gamma * X_hat + beta
     # Moving averages: n values per channel in N examples.
-    momentum: Callable = lambda momentum: momentum
-    stored_var: Callable = lambda var, n, N, eps: var
-    move_mean: Callable = _move
-    move_var: Callable = _move
-    updates: Callable = lambda training: training  # how many times: yes is once
-    returned: Callable = lambda mean, var: (mean, var)
+    momentum: Step = lambda momentum: momentum
+    stored_var: Step = lambda var, n, N, eps: var
+    move_mean: Step = _move
+    move_var: Step = _move
+    updates: Step = lambda training: training  # how many times: yes is once
+    returned: Step = lambda mean, var: (mean, var)
     # The backward written by hand; S is a sum over the axes of the statistics.
-    dbeta: Callable = lambda dY, S, n: S(dY)
-    dgamma: Callable = lambda dY, X, X_hat, S, n: S(dY * X_hat)
-    mean_term: Callable = lambda dbeta, n, N: dbeta / n
-    var_term: Callable = lambda X_hat, dgamma, n, N: X_hat * dgamma / n
-    factor: Callable = lambda gamma, std: gamma / std
-    gradients: Callable = lambda dX, dgamma, dbeta: (dX, dgamma, dbeta)
+    dbeta: Step = lambda dY, S, n: S(dY)
+    dgamma: Step = lambda dY, X, X_hat, S, n: S(dY * X_hat)
+    mean_term: Step = lambda dbeta, n, N: dbeta / n
+    var_term: Step = lambda X_hat, dgamma, n, N: X_hat * dgamma / n
+    factor: Step = lambda gamma, std: gamma / std
+    gradients: Step = lambda dX, dgamma, dbeta: (dX, dgamma, dbeta)
     # Bookkeeping: of a function, then of a layer.
     in_place: bool = False
     overflows: bool = False
-    gamma_init: Callable = np.ones
-    moving_init: Callable = lambda C: (np.zeros(C), np.ones(C))
+    gamma_init: Step = np.ones
+    moving_init: Step = lambda C: (np.zeros(C), np.ones(C))
     init_trains: bool = False
     saves: bool = True
     frozen_trains: bool = False
     empty_poisons: bool = False
-    accepts: tuple = ()  # wrong inputs, by name
+    accepts: tuple[str, ...] = ()  # wrong inputs, by name
     lenet_parameters: int = 44_878
     # Of a layer that was recorded (`bn_from_scratch.diagnosis`).
-    loaded: Callable = lambda gamma, beta, mean, var: (gamma, beta, mean, var)
-    updates_in_backward: Callable = lambda training: False
+    loaded: Step = lambda gamma, beta, mean, var: (gamma, beta, mean, var)
+    updates_in_backward: Step = lambda training: False
     pools: bool = False
     cancels: bool = False
     border: int = 0
@@ -89,7 +93,9 @@ STEP = 1e-30  # of the complex derivative: exact to rounding
 
 
 @np.errstate(all="ignore")  # a mistake may divide by 0
-def batch_stats(steps, X, channel_axis):
+def batch_stats(
+    steps: Steps, X: np.ndarray, channel_axis: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance as an answer with these steps returns them."""
     axes = steps.axes(X.ndim, channel_axis)
     mean = steps.mean(X, axes)
@@ -97,14 +103,30 @@ def batch_stats(steps, X, channel_axis):
 
 
 @np.errstate(all="ignore")
-def normalize(steps, X, mean, var, gamma, beta, eps, channel_axis):
+def normalize(
+    steps: Steps,
+    X: np.ndarray,
+    mean: np.ndarray,
+    var: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    eps: float,
+    channel_axis: int,
+) -> np.ndarray:
     """Y of given statistics [C]."""
     mean, var, gamma, beta = like(X, channel_axis, mean, var, gamma, beta)
     n = spec.values_per_channel(X.shape, channel_axis)
     return _normalize(steps, X, mean, var, gamma, beta, steps.eps(eps), n)
 
 
-def update_moving(steps, moving_mean, moving_var, mean, var, momentum):
+def update_moving(
+    steps: Steps,
+    moving_mean: np.ndarray,
+    moving_var: np.ndarray,
+    mean: np.ndarray,
+    var: np.ndarray,
+    momentum: float,
+) -> tuple[np.ndarray, np.ndarray]:
     """The moving averages one batch on."""
     momentum = steps.momentum(momentum)
     moved = steps.move_mean(moving_mean, mean, momentum)
@@ -113,19 +135,19 @@ def update_moving(steps, moving_mean, moving_var, mean, var, momentum):
 
 @np.errstate(all="ignore")
 def forward(
-    steps,
-    X,
-    gamma,
-    beta,
-    moving_mean,
-    moving_var,
+    steps: Steps,
+    X: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    moving_mean: np.ndarray,
+    moving_var: np.ndarray,
     *,
-    training,
-    eps,
-    momentum,
-    channel_axis,
-    recorded=False,
-):
+    training: bool,
+    eps: float,
+    momentum: float,
+    channel_axis: int,
+    recorded: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Y and both moving averages; `recorded` says whether gradients are asked for."""
     training = steps.mode(training, recorded)
     eps, momentum = steps.eps(eps), steps.momentum(momentum)
@@ -148,11 +170,19 @@ def forward(
     Y = _normalize(steps, X, mean, var, gamma, beta, eps, n if training else None)
     if steps.updates(training):
         moving = moved
-    return Y, *steps.returned(*moving)
+    moving_mean, moving_var = steps.returned(*moving)
+    return Y, moving_mean, moving_var
 
 
 @np.errstate(all="ignore")
-def backward(steps, dY, X, gamma, eps, channel_axis):
+def backward(
+    steps: Steps,
+    dY: np.ndarray,
+    X: np.ndarray,
+    gamma: np.ndarray,
+    eps: float,
+    channel_axis: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """dX, dgamma and dbeta of a batch in training, by (7)-(10)."""
     axes = steps.axes(X.ndim, channel_axis)
     n, N = math.prod([X.shape[a] for a in axes]), X.shape[0]
@@ -172,7 +202,15 @@ def backward(steps, dY, X, gamma, eps, channel_axis):
     return steps.gradients(dX, dgamma, dbeta)
 
 
-def gradients(steps, dY, X, gamma, beta, *rest, **options):
+def gradients(
+    steps: Steps,
+    dY: np.ndarray,
+    X: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    *rest: np.ndarray,
+    **options: Any,
+) -> list[np.ndarray]:
     """Gradients of sum(dY * Y) of `forward` by a complex step.
 
     Those of gamma and beta, and of X its products with `directions`: [K], [C], [C].
@@ -192,17 +230,17 @@ def gradients(steps, dY, X, gamma, beta, *rest, **options):
     return [along(v, inputs, i) for i, v in enumerate(vectors)]
 
 
-def directions(shape):
+def directions(shape: tuple[int, ...]) -> np.ndarray:
     """A few fixed directions, to know a gradient by.  -> [K, *shape]."""
     return np.random.default_rng(shape).normal(size=(4, *shape))
 
 
-def projected(gradient):
+def projected(gradient: np.ndarray) -> np.ndarray:
     """Products of a whole gradient with its `directions`.  -> [K]."""
     return (directions(gradient.shape) * gradient).reshape(4, -1).sum(1)
 
 
-def like(X, channel_axis, *vectors):
+def like(X: np.ndarray, channel_axis: int, *vectors: np.ndarray) -> list[np.ndarray]:
     """[C] vectors in the shape that broadcasts against X; others as they are."""
     shape = spec.param_shape(X.shape, channel_axis)
     return [v.reshape(shape) if v.ndim == 1 else v for v in vectors]

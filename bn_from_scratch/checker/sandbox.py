@@ -8,6 +8,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
+from os import PathLike
+from typing import Any
 
 import numpy as np
 
@@ -23,22 +26,33 @@ class Failure:
     message: str
     place: str = ""
 
-    def __str__(self):
+    def __str__(self) -> str:
         at = f" ({self.place})" if self.place else ""
         return f"{self.type}: {self.message}{at}"
+
+
+# What came back: {output: array} of a case, {case: ...} of a task, {task: ...} of an
+# answer; None is a task whose hole is unfilled.
+ObservedCase = dict[str, np.ndarray | Failure]
+ObservedTask = dict[str, ObservedCase | Failure]
+ObservedAnswer = dict[str, ObservedTask | Failure | None]
 
 
 class AnswerError(Exception):
     """An answer that cannot be loaded, and why."""
 
 
-def run(answer, framework, tasks=None, seconds=SECONDS, memory=MEGABYTES):
+def run(
+    answer: str | PathLike[str] | dict[str, Any],
+    framework: str,
+    tasks: Iterable[str] | None = None,
+    seconds: float = SECONDS,
+    memory: int = MEGABYTES,
+) -> ObservedAnswer:
     """Observe an answer: a path, or a dict of objects by name.
 
     tasks: which are asked for; None takes those whose names the answer has.
-    Returns {task: {case: {output: array or Failure}} or Failure or None}; None is a
-    task whose hole is unfilled.  Raises AnswerError for an answer that cannot even be
-    loaded.
+    Raises AnswerError for an answer that cannot even be loaded.
     """
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -122,7 +136,7 @@ def _read(folder, ended):
     return found
 
 
-def decode(case):
+def decode(case: dict[str, Any]) -> ObservedCase | Failure:
     """{output: array or Failure} of one case, or the Failure of all of it."""
     if "failure" in case:
         return Failure(**case["failure"])

@@ -2,9 +2,10 @@
 
 import json
 import pathlib
+from os import PathLike
 
 
-def cells(path):
+def cells(path: str | PathLike[str]) -> list[tuple[str, str]]:
     """[(where, code)] of a file: one for a program, one for each cell of a notebook."""
     path = pathlib.Path(path)
     text = path.read_text(encoding="utf-8")
@@ -21,7 +22,7 @@ def cells(path):
     ]
 
 
-def code(path):
+def code(path: str | PathLike[str]) -> str:
     """All code of a file, in one text."""
     return "\n".join(text for _, text in cells(path))
 

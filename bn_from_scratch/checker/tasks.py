@@ -8,12 +8,20 @@ products with `model.directions` only.
 """
 
 import dataclasses
+from collections.abc import Callable, Container, Iterable, Iterator
 
 import numpy as np
 
 from bn_from_scratch import lenet, spec
 from bn_from_scratch.checker import layer_script, model
-from bn_from_scratch.checker.cases import CHANNEL_AXES, SHAPES, Case, inputs, once
+from bn_from_scratch.checker.cases import (
+    CHANNEL_AXES,
+    SHAPES,
+    Case,
+    Output,
+    inputs,
+    once,
+)
 
 EPS, MOMENTUM = 0.3, 0.2  # far from any default, so that a constant cannot pass
 FAINT = "2-D, a constant and a nearly constant channel"
@@ -23,17 +31,19 @@ DIRECTED = ("dX", "batch 1: dX")  # outputs known by their products with directi
 LEFT_ALONE = "arguments left alone"
 
 
-def asked(names, framework):
+def asked(names: Container[str], framework: str) -> list[str]:
     """The tasks whose public name is among `names` and that the framework has."""
     return [t for t in CASES if t in names and cases(t, framework)]
 
 
-def cases(task, framework):
+def cases(task: str, framework: str) -> list[Case]:
     """The cases of a task, in the layout of the framework."""
     return CASES[task](framework)
 
 
-def expected(task, case, framework, steps):
+def expected(
+    task: str, case: Case, framework: str, steps: model.Steps
+) -> Iterator[Output]:
     """Yield (output, () -> array) for an answer that takes these steps."""
     yield from EXPECTED[task](case, framework, steps)
     if task not in WITHOUT_ARGUMENTS:
@@ -67,10 +77,9 @@ def _normalize_cases(framework):
 
 
 def _normalize_expected(case, framework, steps):
-    arguments, eps = case.arguments.values(), case.options["eps"]
-    return [
-        ("Y", lambda: model.normalize(steps, *arguments, eps, CHANNEL_AXES[framework]))
-    ]
+    X, mean, var, gamma, beta = case.arguments.values()
+    options = case.options | {"channel_axis": CHANNEL_AXES[framework]}
+    return [("Y", lambda: model.normalize(steps, X, mean, var, gamma, beta, **options))]
 
 
 def _faint(framework):
@@ -89,8 +98,8 @@ def _update_moving_cases(framework):
 
 
 def _update_moving_expected(case, framework, steps):
-    arguments, momentum = case.arguments.values(), case.options["momentum"]
-    mean, var = model.update_moving(steps, *arguments, momentum)
+    arguments = case.arguments.values()
+    mean, var = model.update_moving(steps, *arguments, **case.options)
     return [("moving_mean", lambda: mean), ("moving_var", lambda: var)]
 
 
@@ -147,29 +156,29 @@ def _backward_cases(framework):
 
 
 def _backward_expected(case, framework, steps):
-    arguments, eps = case.arguments.values(), case.options["eps"]
-    outputs = model.backward(steps, *arguments, eps, CHANNEL_AXES[framework])
+    options = case.options | {"channel_axis": CHANNEL_AXES[framework]}
+    outputs = model.backward(steps, *case.arguments.values(), **options)
     found = dict(zip(case.outputs, outputs, strict=True))
     found["dX"] = model.projected(found["dX"])
     return [(n, lambda v=v: v) for n, v in found.items()]
 
 
-def whole_gradient(task, case, framework):
+def whole_gradient(task: str, case: Case, framework: str) -> np.ndarray:
     """dX in full, of the right answer: to be shown."""
-    X, dY, eps = case.arguments.get("X"), case.cotangent, case.options.get("eps")
-    axis = CHANNEL_AXES[framework]
+    arguments, axis = case.arguments, CHANNEL_AXES[framework]
     if task == "batch_norm_backward":
-        return model.backward(model.RIGHT, *case.arguments.values(), eps, axis)[0]
-    if task == "batch_norm" and not case.options["training"]:
-        names = ("gamma", "moving_var")
-        gamma, var = model.like(X, axis, *(case.arguments[n] for n in names))
-        return gamma / np.sqrt(var + eps) * dY
-    if task == "batch_norm":
-        gamma = case.arguments["gamma"]
+        dY, X, gamma = arguments.values()
+        return model.backward(model.RIGHT, dY, X, gamma, case.options["eps"], axis)[0]
+    dY = np.asarray(case.cotangent)
+    if task in SCRIPTS:
+        X = arguments["first"]
+        gamma = np.ones(X.shape[axis])
+        return model.backward(model.RIGHT, dY, X, gamma, spec.EPS, axis)[0]
+    X, gamma, eps = arguments["X"], arguments["gamma"], case.options["eps"]
+    if case.options["training"]:
         return model.backward(model.RIGHT, dY, X, gamma, eps, axis)[0]
-    X = case.arguments["first"]
-    gamma = np.ones(X.shape[axis])
-    return model.backward(model.RIGHT, dY, X, gamma, spec.EPS, axis)[0]
+    gamma, var = model.like(X, axis, gamma, arguments["moving_var"])
+    return gamma / np.sqrt(var + eps) * dY
 
 
 def _half_cases(framework):
@@ -227,7 +236,7 @@ def _fit_expected(case, framework, steps):
 
 
 # Functions first, in the order in which they are written, then what is built on them.
-CASES = {
+CASES: dict[str, Callable[[str], list[Case]]] = {
     "batch_stats": _batch_stats_cases,
     "normalize": _normalize_cases,
     "update_moving": _update_moving_cases,
@@ -239,7 +248,7 @@ CASES = {
     "LeNet": _lenet_cases,
     "fit": _fit_cases,
 }
-EXPECTED = {
+EXPECTED: dict[str, Callable[[Case, str, model.Steps], Iterable[Output]]] = {
     "batch_stats": _batch_stats_expected,
     "normalize": _normalize_expected,
     "update_moving": _update_moving_expected,

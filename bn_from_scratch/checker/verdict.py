@@ -3,11 +3,15 @@
 import dataclasses
 import inspect
 import textwrap
+from collections.abc import Iterable
+from os import PathLike
+from typing import Any
 
 import numpy as np
 
 from bn_from_scratch.checker import adapters, comparison, judge, sandbox, sources, tasks
-from bn_from_scratch.checker.sandbox import AnswerError, Failure
+from bn_from_scratch.checker.mistakes import Mistake
+from bn_from_scratch.checker.sandbox import AnswerError, Failure, ObservedAnswer
 
 RIGHT, WRONG, UNWRITTEN = "right", "wrong", "not written yet"
 SMALL = 40  # values: an array that can be read
@@ -19,11 +23,11 @@ class Finding:
 
     task: str
     status: str  # RIGHT, WRONG or UNWRITTEN
-    mistakes: list = dataclasses.field(default_factory=list)  # of `mistakes.Mistake`
+    mistakes: list[Mistake] = dataclasses.field(default_factory=list)
     differences: str = ""  # what no known mistake explains, in words
-    before: list = dataclasses.field(default_factory=list)  # mistakes of earlier tasks
+    before: list[Mistake] = dataclasses.field(default_factory=list)  # known already
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """The finding as JSON has it."""
         return {
             "task": self.task,
@@ -40,21 +44,21 @@ class Verdict:
 
     name: str
     framework: str
-    findings: list
+    findings: list[Finding]
     error: str = ""  # why the answer could not be loaded
 
     @property
-    def right(self):
+    def right(self) -> bool:
         """Whether something was written, and all of that is right."""
         statuses = [f.status for f in self.findings]
         return not self.error and RIGHT in statuses and WRONG not in statuses
 
     @property
-    def complete(self):
+    def complete(self) -> bool:
         """Whether everything asked for is written and right."""
         return self.right and UNWRITTEN not in [f.status for f in self.findings]
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """The verdict as JSON has it."""
         return {
             "name": self.name,
@@ -65,7 +69,7 @@ class Verdict:
             "findings": [f.as_dict() for f in self.findings],
         }
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.error:
             return f"{self.name} cannot be run: {self.error}"
         if not self.findings:
@@ -76,7 +80,13 @@ class Verdict:
     __repr__ = __str__  # a notebook shows the last value of a cell by it
 
 
-def verdict_on(answer, name, framework=None, wanted=None, **limits):
+def verdict_on(
+    answer: str | PathLike[str] | dict[str, Any],
+    name: str,
+    framework: str | None = None,
+    wanted: Iterable[str] | None = None,
+    **limits: int,
+) -> Verdict:
     """The Verdict of an answer: a path, or a dict of objects by name.
 
     wanted: the tasks asked for, else all that it has.
@@ -92,7 +102,7 @@ def verdict_on(answer, name, framework=None, wanted=None, **limits):
     return Verdict(name, framework, find_all(observed, framework))
 
 
-def find_all(observed, framework):
+def find_all(observed: ObservedAnswer, framework: str) -> list[Finding]:
     """The Finding of every task, in order: what one got wrong is known to the next."""
     findings, known = [], []
     for task, outputs in observed.items():

@@ -11,6 +11,8 @@ import re
 import sys
 import traceback
 import types
+from os import PathLike
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,7 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")  # colours
 LARGEST = 100_000  # values of an output; no case is near
 
 
-def main(folder):
+def main(folder: str | PathLike[str]) -> None:
     """Run the job in a folder."""
     folder = pathlib.Path(folder)
     job = json.loads((folder / "job.json").read_text())
@@ -41,7 +43,7 @@ def main(folder):
             _write(folder / f"{task}.json", found)
 
 
-def load_answer(job):
+def load_answer(job: dict[str, Any]) -> dict[str, Any]:
     """The names that a file, a notebook or a pickle of a notebook's objects defines."""
     if job["pickle"]:
         import cloudpickle
@@ -56,7 +58,9 @@ def load_answer(job):
     return vars(module)
 
 
-def observe(task, answer, framework, adapter, file):
+def observe(
+    task: str, answer: Any, framework: str, adapter: types.ModuleType, file: str | None
+) -> dict[str, Any]:
     """{case: {output: array or failure}} of one task."""
     found = {}
     for case in tasks.cases(task, framework):

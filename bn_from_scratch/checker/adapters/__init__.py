@@ -7,15 +7,19 @@ as NumPy arrays, `Layer(make, X)` wraps a student's layer in what
 
 import ast
 import importlib
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from bn_from_scratch.backends import PACKAGES
+from bn_from_scratch.checker.cases import Case
 
 FRAMEWORKS = ("numpy", "torch", "tensorflow", "jax", "mxnet")
 
 
-def load(framework):
+def load(framework: str) -> ModuleType:
     """The adapter of a framework, ready for what it imports."""
     if framework not in FRAMEWORKS:
         names = ", ".join(FRAMEWORKS)
@@ -27,7 +31,7 @@ def load(framework):
     return importlib.import_module(f"{__name__}.{framework}")
 
 
-def framework_of_source(source):
+def framework_of_source(source: str) -> str:
     """The framework that a program imports; numpy where it imports none."""
     for node in ast.walk(ast.parse(source)):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
@@ -41,7 +45,7 @@ def framework_of_source(source):
     return "numpy"
 
 
-def framework_of_objects(objects):
+def framework_of_objects(objects: Iterable[object]) -> str:
     """The framework that functions or classes use; numpy where they use none."""
     for thing in objects:
         functions = (
@@ -60,19 +64,19 @@ def framework_of_objects(objects):
     return "numpy"
 
 
-def gradients_of(case):
+def gradients_of(case: Case) -> list[str]:
     """Names of the arguments that a case wants the gradients of."""
     return ["X", "gamma", "beta"] if case.cotangent is not None else []
 
 
-def first(outputs):
+def first(outputs: Any) -> Any:
     """The output that has gradients; NotImplementedError where a hole gives none."""
     if outputs is None:
         raise NotImplementedError
     return outputs[0] if isinstance(outputs, tuple | list) else outputs
 
 
-def exact(value):
+def exact(value: Any) -> np.ndarray:
     """A case's array as an answer gets it: float16 stays, all else is float32."""
     value = np.asarray(value)
     return value if value.dtype in (np.float16, np.int64) else value.astype(np.float32)

@@ -1,14 +1,20 @@
 """Answers in JAX: functions of arrays, and a Flax linen module."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from bn_from_scratch.checker.adapters import exact, first, gradients_of
+from bn_from_scratch.checker.cases import Case
 from bn_from_scratch.checker.layer_script import in_order
 
 
-def call(function, case):
+def call(
+    function: Callable[..., Any], case: Case
+) -> tuple[Any, dict[str, Any], list[Any]]:
     """Outputs of one call, gradients by name, and the arguments after it."""
     arguments = {name: _tensor(a) for name, a in case.arguments.items()}
     outputs = function(*arguments.values(), **case.options)
@@ -25,7 +31,7 @@ def call(function, case):
     return outputs, found, list(arguments.values())
 
 
-def array(value):
+def array(value: Any) -> np.ndarray:
     """NumPy array of an output."""
     if value is None:
         raise NotImplementedError
@@ -36,7 +42,7 @@ def _tensor(value):
     return jnp.asarray(exact(value))
 
 
-def LeNet(make, case):
+def LeNet(make: Callable[[], Any], case: Case) -> tuple[int, Any]:
     """Number of parameters, and shape of what two images give."""
     images = jnp.zeros((2, 28, 28, 1))
     Y, variables = make().init_with_output(jax.random.key(0), images, training=False)
@@ -46,10 +52,10 @@ def LeNet(make, case):
 class Layer:
     """A student's layer, as `layer_script` asks for it."""
 
-    def __init__(self, make, X):
-        self.layer = make()
-        self.fresh = self.layer.init(jax.random.key(0), _tensor(X), training=True)
-        self.variables = self.fresh
+    def __init__(self, make: Callable[[], Any], X: np.ndarray) -> None:
+        self.layer: Any = make()
+        self.fresh: Any = self.layer.init(jax.random.key(0), _tensor(X), training=True)
+        self.variables: Any = self.fresh
 
     def _call(self, variables, X, training):
         """Y, and every variable but the parameters as the call leaves it."""
@@ -61,27 +67,27 @@ class Layer:
         self.variables = {**self.variables, **moved}
         return array(Y)
 
-    def train(self, X, recorded=True):
+    def train(self, X: np.ndarray, recorded: bool = True) -> np.ndarray:
         return self._forward(X, True)
 
-    def predict(self, X, recorded=False):
+    def predict(self, X: np.ndarray, recorded: bool = False) -> np.ndarray:
         return self._forward(X, False)
 
-    def reload(self, X):
+    def reload(self, X: np.ndarray) -> np.ndarray:
         self.layer = self.layer.clone()  # the variables are all there is to save
         return self.predict(X)
 
-    def wrong(self, X, what):
+    def wrong(self, X: np.ndarray, what: str) -> None:
         self.train(X)
 
-    def empty(self, X):
+    def empty(self, X: np.ndarray) -> np.ndarray:
         try:
             self.train(X[:0])
         except ValueError:
             pass  # refused: the averages are left alone
         return self.predict(X)
 
-    def gradients(self, X, dY):
+    def gradients(self, X: np.ndarray, dY: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         def Y_of(X, params):
             return self._call({**self.variables, "params": params}, X, True)[0]
 

@@ -2,21 +2,30 @@
 
 import pathlib
 import tempfile
+from collections.abc import Callable
+from typing import Any
 
 import numpy
 from mxnet import autograd, np
 from mxnet.gluon import nn
 
 from bn_from_scratch.checker.adapters import exact, first, gradients_of
+from bn_from_scratch.checker.cases import Case
 from bn_from_scratch.checker.layer_script import in_order
 
 
-def call(function, case):
+def call(
+    function: Callable[..., Any], case: Case
+) -> tuple[Any, dict[str, Any], list[Any]]:
     """Outputs of one call, gradients by name, and the arguments after it."""
     arguments = {name: _tensor(a) for name, a in case.arguments.items()}
     wanted = {name: arguments[name] for name in gradients_of(case)}
     if not wanted:
-        return function(*arguments.values(), **case.options), {}, arguments.values()
+        return (
+            function(*arguments.values(), **case.options),
+            {},
+            list(arguments.values()),
+        )
     for value in wanted.values():
         value.attach_grad()
     with autograd.record():
@@ -26,7 +35,7 @@ def call(function, case):
     return outputs, found, list(arguments.values())
 
 
-def array(value):
+def array(value: Any) -> numpy.ndarray:
     """NumPy array of an output."""
     if value is None:
         raise NotImplementedError
@@ -37,7 +46,7 @@ def _tensor(value):
     return np.array(exact(value), dtype=exact(value).dtype)
 
 
-def LeNet(make, case):
+def LeNet(make: Callable[[], Any], case: Case) -> tuple[int, Any]:
     """Number of parameters, and shape of what two images give."""
     model = make()
     model.initialize()
@@ -49,8 +58,9 @@ def LeNet(make, case):
 class Layer:
     """A student's layer, as `layer_script` asks for it."""
 
-    def __init__(self, make, X):
-        self.make, self.net = make, self._net(make)
+    def __init__(self, make: Callable[[], Any], X: numpy.ndarray) -> None:
+        self.make = make
+        self.net: Any = self._net(make)
 
     @staticmethod
     def _net(make):
@@ -59,7 +69,7 @@ class Layer:
         net.initialize()
         return net
 
-    def train(self, X, recorded=True):
+    def train(self, X: numpy.ndarray, recorded: bool = True) -> numpy.ndarray:
         X = _tensor(X)
         if not recorded:
             with autograd.train_mode():
@@ -71,7 +81,7 @@ class Layer:
         Y.backward()  # where the averages may move
         return found
 
-    def predict(self, X, recorded=False):
+    def predict(self, X: numpy.ndarray, recorded: bool = False) -> numpy.ndarray:
         X = _tensor(X)
         if not recorded:
             return array(self.net(X))
@@ -82,7 +92,7 @@ class Layer:
         Y.backward(train_mode=False)
         return found
 
-    def reload(self, X):
+    def reload(self, X: numpy.ndarray) -> numpy.ndarray:
         kept, self.net = self.net, self._net(self.make)
         self.predict(X)
         with tempfile.TemporaryDirectory() as folder:
@@ -93,17 +103,19 @@ class Layer:
         self.net = kept
         return Y
 
-    def wrong(self, X, what):
+    def wrong(self, X: numpy.ndarray, what: str) -> None:
         self.train(X)
 
-    def empty(self, X):
+    def empty(self, X: numpy.ndarray) -> numpy.ndarray:
         try:
             self.train(X[:0])
         except ValueError:
             pass  # refused: the averages are left alone
         return self.predict(X)
 
-    def gradients(self, X, dY):
+    def gradients(
+        self, X: numpy.ndarray, dY: numpy.ndarray
+    ) -> tuple[numpy.ndarray, numpy.ndarray]:
         X = _tensor(X)
         self.predict(X)
         X.attach_grad()

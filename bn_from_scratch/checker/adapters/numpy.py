@@ -1,18 +1,24 @@
 """Answers in NumPy: functions, and a layer called as `layer(X, training=...)`."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from bn_from_scratch.checker.adapters import exact
+from bn_from_scratch.checker.cases import Case
 
 
-def call(function, case):
+def call(
+    function: Callable[..., Any], case: Case
+) -> tuple[Any, dict[str, Any], list[Any]]:
     """Outputs of one call, and the arguments after it."""
     arguments = [exact(a).copy() for a in case.arguments.values()]
     outputs = function(*arguments, **case.options)
     return outputs, {}, arguments
 
 
-def array(value):
+def array(value: Any) -> np.ndarray:
     """NumPy array of an output."""
     if value is None:
         raise NotImplementedError
@@ -22,22 +28,22 @@ def array(value):
 class Layer:
     """A student's layer, as `layer_script` asks for it."""
 
-    def __init__(self, make, X):
-        self.layer = make()
+    def __init__(self, make: Callable[[], Any], X: np.ndarray) -> None:
+        self.layer: Any = make()
 
     def _call(self, X, training):
         return array(self.layer(exact(X), training=training))
 
-    def train(self, X, recorded=True):
+    def train(self, X: np.ndarray, recorded: bool = True) -> np.ndarray:
         return self._call(X, True)
 
-    def predict(self, X, recorded=False):
+    def predict(self, X: np.ndarray, recorded: bool = False) -> np.ndarray:
         return self._call(X, False)
 
-    def wrong(self, X, what):
+    def wrong(self, X: np.ndarray, what: str) -> None:
         self._call(X, True)
 
-    def empty(self, X):
+    def empty(self, X: np.ndarray) -> np.ndarray:
         try:
             self._call(X[:0], True)
         except ValueError:

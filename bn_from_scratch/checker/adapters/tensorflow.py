@@ -1,14 +1,20 @@
 """Answers in TensorFlow: functions of tensors, and a Keras layer."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from bn_from_scratch.checker.adapters import exact, first, gradients_of
+from bn_from_scratch.checker.cases import Case
 from bn_from_scratch.checker.layer_script import in_order
 
 
-def call(function, case):
+def call(
+    function: Callable[..., Any], case: Case
+) -> tuple[Any, dict[str, Any], list[Any]]:
     """Outputs of one call, gradients by name, and the arguments after it."""
     arguments = {name: _tensor(a) for name, a in case.arguments.items()}
     wanted = {name: arguments[name] for name in gradients_of(case)}
@@ -21,7 +27,7 @@ def call(function, case):
     return outputs, found, list(arguments.values())
 
 
-def array(value):
+def array(value: Any) -> np.ndarray:
     """NumPy array of an output."""
     if value is None:
         raise NotImplementedError
@@ -37,14 +43,14 @@ def _gradients(tape, Y, wanted, dY):
     return {f"d{name}": gradient for name, gradient in found.items()}
 
 
-def LeNet(make, case):
+def LeNet(make: Callable[[], Any], case: Case) -> tuple[int, Any]:
     """Number of parameters, and shape of what two images give."""
     model = make()
     Y = model(tf.zeros((2, 28, 28, 1)), training=False)
     return sum(int(tf.size(w)) for w in model.trainable_weights), Y.shape
 
 
-def fit(function, case):
+def fit(function: Callable[..., Any], case: Case) -> tuple[Any, Any]:
     """The moving averages of a Keras network's first layer after some training."""
     X, y = (_tensor(v) for v in case.arguments.values())
     norm = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
@@ -57,17 +63,18 @@ def fit(function, case):
 class Layer:
     """A student's layer, as `layer_script` asks for it."""
 
-    def __init__(self, make, X):
-        self.make, self.layer = make, make()
+    def __init__(self, make: Callable[[], Any], X: np.ndarray) -> None:
+        self.make = make
+        self.layer: Any = make()
         self.layer(_tensor(X), training=False)  # builds it
 
-    def train(self, X, recorded=True):
+    def train(self, X: np.ndarray, recorded: bool = True) -> np.ndarray:
         return array(self.layer(_tensor(X), training=True))
 
-    def predict(self, X, recorded=False):
+    def predict(self, X: np.ndarray, recorded: bool = False) -> np.ndarray:
         return array(self.layer(_tensor(X), training=False))
 
-    def reload(self, X):
+    def reload(self, X: np.ndarray) -> np.ndarray:
         kept, self.layer = self.layer, self.make()
         self.predict(X)
         self.layer.set_weights(kept.get_weights())
@@ -75,21 +82,21 @@ class Layer:
         self.layer = kept
         return Y
 
-    def frozen(self, X):
+    def frozen(self, X: np.ndarray) -> np.ndarray:
         self.layer.trainable = False
         return self.train(X)
 
-    def wrong(self, X, what):
+    def wrong(self, X: np.ndarray, what: str) -> None:
         self.train(X)
 
-    def empty(self, X):
+    def empty(self, X: np.ndarray) -> np.ndarray:
         try:
             self.train(X[:0])
         except ValueError:
             pass  # refused: the averages are left alone
         return self.predict(X)
 
-    def gradients(self, X, dY):
+    def gradients(self, X: np.ndarray, dY: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         weights = {str(i): w.value for i, w in enumerate(self.layer.trainable_weights)}
         wanted = {"X": _tensor(X)} | weights
         with tf.GradientTape() as tape:

@@ -1,12 +1,19 @@
 """Answers in PyTorch: functions of tensors, and a torch.nn.Module."""
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import torch
 
 from bn_from_scratch.checker.adapters import exact, first, gradients_of
+from bn_from_scratch.checker.cases import Case
 from bn_from_scratch.checker.layer_script import in_order
 
 
-def call(function, case):
+def call(
+    function: Callable[..., Any], case: Case
+) -> tuple[Any, dict[str, Any], list[Any]]:
     """Outputs of one call, gradients by name, and the arguments after it."""
     arguments = {name: _tensor(a) for name, a in case.arguments.items()}
     wanted = {name: arguments[name].requires_grad_() for name in gradients_of(case)}
@@ -18,7 +25,7 @@ def call(function, case):
     return outputs, found, list(arguments.values())
 
 
-def array(value):
+def array(value: Any) -> np.ndarray:
     """NumPy array of an output."""
     if value is None:
         raise NotImplementedError
@@ -39,7 +46,7 @@ def _gradients(Y, wanted, dY):
     return {f"d{k}": torch.zeros_like(v) if g is None else g for (k, v), g in pairs}
 
 
-def LeNet(make, case):
+def LeNet(make: Callable[[], Any], case: Case) -> tuple[int, Any]:
     """Number of parameters, and shape of what two images give."""
     model = make().eval()
     Y = model(torch.zeros(2, 1, 28, 28))
@@ -49,40 +56,42 @@ def LeNet(make, case):
 class Layer:
     """A student's layer, as `layer_script` asks for it."""
 
-    def __init__(self, make, X):
-        self.make, self.layer = make, make()
+    def __init__(self, make: Callable[[], Any], X: np.ndarray) -> None:
+        self.make = make
+        self.layer: Any = make()
 
     def _call(self, X, training, recorded):
         self.layer.train(training)
         with torch.set_grad_enabled(recorded):
             return array(self.layer(_tensor(X).requires_grad_(recorded)))
 
-    def train(self, X, recorded=True):
+    def train(self, X: np.ndarray, recorded: bool = True) -> np.ndarray:
         return self._call(X, True, recorded)
 
-    def predict(self, X, recorded=False):
+    def predict(self, X: np.ndarray, recorded: bool = False) -> np.ndarray:
         return self._call(X, False, recorded)
 
-    def reload(self, X):
+    def reload(self, X: np.ndarray) -> np.ndarray:
         kept, self.layer = self.layer, self.make()
         self.layer.load_state_dict(kept.state_dict())
         Y = self.predict(X)
         self.layer = kept
         return Y
 
-    def wrong(self, X, what):
+    def wrong(self, X: np.ndarray, what: str) -> None:
         self._call(X, True, True)
 
-    def empty(self, X):
+    def empty(self, X: np.ndarray) -> np.ndarray:
         try:
             self._call(X[:0], True, True)
         except ValueError:
             pass  # refused: the averages are left alone
         return self.predict(X)
 
-    def gradients(self, X, dY):
+    def gradients(self, X: np.ndarray, dY: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.layer.train()
-        X = _tensor(X).requires_grad_()
-        wanted = {"X": X} | dict(self.layer.named_parameters())
-        dX, *parameters = _gradients(self.layer(X), wanted, dY).values()
+        wanted = {"X": _tensor(X).requires_grad_()} | dict(
+            self.layer.named_parameters()
+        )
+        dX, *parameters = _gradients(self.layer(wanted["X"]), wanted, dY).values()
         return array(dX), in_order([array(g) for g in parameters])

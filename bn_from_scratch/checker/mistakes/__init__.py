@@ -7,6 +7,7 @@ needs to know of it.
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 from bn_from_scratch.checker.mistakes.backward import BACKWARD, GRADIENTS
 from bn_from_scratch.checker.mistakes.layer import LAYER
@@ -15,11 +16,16 @@ from bn_from_scratch.checker.mistakes.modes import MODES
 from bn_from_scratch.checker.mistakes.moving_averages import MOVING
 from bn_from_scratch.checker.mistakes.normalization import NORMALIZATION
 from bn_from_scratch.checker.mistakes.statistics import STATISTICS
-from bn_from_scratch.checker.model import RIGHT
+from bn_from_scratch.checker.model import RIGHT, Steps
 
 __all__ = ["BACKWARD", "LAYER", "MISTAKES", "Mistake", "together"]
 
-MISTAKES = [
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+MISTAKES: list[Mistake] = [
     *STATISTICS,
     *NORMALIZATION,
     *GRADIENTS,
@@ -30,7 +36,7 @@ MISTAKES = [
 ]
 
 
-def together(mistakes):
+def together(mistakes: Iterable[Mistake]) -> Steps | None:
     """The steps of several mistakes at once; None where they contradict each other."""
     steps = {}
     for mistake in mistakes:

@@ -1,6 +1,7 @@
 """What a known mistake is."""
 
 import dataclasses
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -8,6 +9,6 @@ class Mistake:
     """One way to get batch normalization wrong."""
 
     name: str
-    steps: dict
+    steps: dict[str, Any]  # the fields of `model.Steps` that it replaces
     message: str
     hint: str
