@@ -298,6 +298,14 @@ def test_ambiguous_safetensors(tmp_path):
     assert files.read(path, from_="mxnet").framework == "mxnet"
 
 
+def test_a_layer_needs_its_numbers():
+    vector = np.ones(2, np.float32)
+    norm = Norm({"moving_mean": vector, "moving_var": vector}, eps=1e-3)
+    with pytest.raises(ValueError) as raised:
+        norm.numbers()
+    assert str(raised.value) == "eps and momentum of a batch norm must be known"
+
+
 def test_settings_that_are_none(tmp_path):
     import safetensors.numpy
 

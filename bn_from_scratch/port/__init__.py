@@ -11,3 +11,7 @@ from bn_from_scratch.port.network import evaluate
 from bn_from_scratch.port.report import Report
 
 __all__ = ["Report", "evaluate", "port"]
+
+
+def __dir__() -> list[str]:
+    return __all__

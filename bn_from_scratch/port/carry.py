@@ -2,25 +2,27 @@
 
 import os
 from dataclasses import replace
+from os import PathLike
 
 from bn_from_scratch import backends, lenet
 from bn_from_scratch.port import files, network, proof, translate, words
 from bn_from_scratch.port.content import NEUTRAL
 from bn_from_scratch.port.report import Report
+from bn_from_scratch.port.translate import Counts
 
 
 def port(
-    source,
-    to,
-    out=None,
+    source: str | PathLike[str],
+    to: str,
+    out: str | PathLike[str] | None = None,
     *,
-    from_=None,
-    eps=None,
-    momentum=None,
-    values=None,
-    absent=None,
-    overwrite=False,
-):
+    from_: str | None = None,
+    eps: float | None = None,
+    momentum: float | None = None,
+    values: Counts = None,
+    absent: str | None = None,
+    overwrite: bool = False,
+) -> Report:
     """Carry the batch norms of a file, or a whole LeNet, to another framework.
 
     out: where to; its suffix chooses the format.  By default beside the source.
@@ -101,7 +103,7 @@ def _notes(found, wanted, out, values):
         notes.append(f"{title}: no framework here runs it; the spec stood in for it")
     made = {}
     for path, norm in wanted.norms.items():
-        text = words.settings(to, norm.eps, norm.momentum, norm.scratch)
+        text = words.settings(to, *norm.numbers(), scratch=norm.scratch)
         made.setdefault(text, []).append(path or "the layer")
     if files.suffix(out) != ".keras":  # which describes its layers
         notes += [f"make {_some(paths)} with {text}" for text, paths in made.items()]

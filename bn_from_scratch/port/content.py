@@ -1,6 +1,7 @@
 """What a file holds, whatever its format and its framework."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -26,18 +27,25 @@ class Norm:
     momentum: float | None = None
     filled: tuple[str, ...] = ()
     batches: int | None = None  # PyTorch counts them
-    config: dict | None = None  # what a file of Keras says of the layer
+    config: dict[str, Any] | None = None  # what a file of Keras says of the layer
 
     @property
-    def size(self):
+    def size(self) -> int:
+        """The number of channels."""
         return len(self.state["moving_mean"])
 
     @property
-    def dtype(self):
+    def dtype(self) -> str:
         """The narrowest that holds all: Flax may keep float32 beside float64."""
         return np.result_type(*self.state.values()).name
 
-    def full(self):
+    def numbers(self) -> tuple[float, float]:
+        """eps and momentum; ValueError where neither the file nor the user said."""
+        if self.eps is None or self.momentum is None:
+            raise ValueError("eps and momentum of a batch norm must be known")
+        return self.eps, self.momentum
+
+    def full(self) -> dict[str, np.ndarray]:
         """The state with what was filled in, in the order gamma, beta, mean, var."""
         filled = {k: np.full(self.size, NEUTRAL[k], self.dtype) for k in self.filled}
         state = self.state | filled
@@ -58,12 +66,13 @@ class Content:
     left: tuple[str, ...] = ()
 
     @property
-    def dtype(self):
+    def dtype(self) -> str:
+        """The narrowest that holds all."""
         arrays = [v for norm in self.norms.values() for v in norm.state.values()]
         return np.result_type(*arrays, *self.others.values()).name
 
 
-def check(content):
+def check(content: Content) -> Content:
     """Raise ValueError unless there are batch norms, each of equal vectors of floats.
 
     Names are those of the parameters in the project.

@@ -1,14 +1,19 @@
 """A file of any format to a `Content` and back; the suffix says which format it is."""
 
 import importlib
+from collections.abc import Callable
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from bn_from_scratch import backends
 from bn_from_scratch.port import content
-from bn_from_scratch.port.content import NEUTRAL
+from bn_from_scratch.port.content import NEUTRAL, Content
 from bn_from_scratch.port.words import TITLES
 
-FORMATS = {  # suffix: framework (None: several), module
+FORMATS: dict[
+    str, tuple[str | None, str]
+] = {  # suffix: framework (None: several), module
     ".pt": ("torch", "torch_pt"),
     ".pth": ("torch", "torch_pt"),
     ".keras": ("tensorflow", "keras_file"),
@@ -26,7 +31,12 @@ CUSTOMARY = {
 }
 
 
-def read(path, from_=None, absent=None, check=content.check):
+def read(
+    path: str | PathLike[str],
+    from_: str | None = None,
+    absent: str | None = None,
+    check: Callable[[Content], Content] = content.check,
+) -> Content:
     """What a file holds, if it passes the check.
 
     from_: the framework of a .safetensors whose names could be of several.
@@ -53,17 +63,19 @@ def read(path, from_=None, absent=None, check=content.check):
         raise ValueError(f"{path} cannot be carried: {error}") from None
 
 
-def write(path, given):
+def write(path: str | PathLike[str], given: Content) -> None:
     """Write a `Content` in the format of the path's suffix."""
     _format(path)[1].write(Path(path), given)
 
 
-def save_model(path, trainer):
+def save_model(path: str | PathLike[str], trainer: Any) -> None:
     """Save a trained model as its framework itself does."""
     _format(path)[1].save_model(trainer, Path(path))
 
 
-def target(source, to, out=None):
+def target(
+    source: str | PathLike[str], to: str, out: str | PathLike[str] | None = None
+) -> Path:
     """Where to write; ValueError for a suffix that is not one of the framework's."""
     if to not in backends.NAMES:
         known = ", ".join(backends.NAMES)
@@ -80,7 +92,7 @@ def target(source, to, out=None):
     return Path(out)
 
 
-def suffix(path):
+def suffix(path: str | PathLike[str]) -> str:
     """The suffix that tells the format of a file; ValueError for an unknown one."""
     for known in FORMATS:
         if Path(path).name.endswith(known):

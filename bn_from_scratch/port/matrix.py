@@ -1,11 +1,15 @@
 """A LeNet trained in each framework, carried to the others, and evaluated in all."""
 
+from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bn_from_scratch import backends
 from bn_from_scratch.backends.norms import norm_layer
+from bn_from_scratch.data import Dataset
 from bn_from_scratch.port import files, network
 from bn_from_scratch.port.carry import port
 from bn_from_scratch.port.words import TITLES
@@ -14,7 +18,14 @@ from bn_from_scratch.presentation.table import Figure, table
 SAVED = {"torch": ".pt", "tensorflow": ".keras", "jax": ".msgpack", "mxnet": ".params"}
 
 
-def compare_ports(folder, data, names=None, norm="builtin", seed=0, **settings):
+def compare_ports(
+    folder: str | PathLike[str],
+    data: Dataset,
+    names: Sequence[str] | None = None,
+    norm: str = "builtin",
+    seed: int = 0,
+    **settings: Any,
+) -> dict[str, Any]:
     """Train, save, port and evaluate; the files stay in the folder.
 
     Each framework trains with a seed of its own, or all would be the same network.
@@ -42,12 +53,12 @@ def compare_ports(folder, data, names=None, norm="builtin", seed=0, **settings):
     return {"data": data.name, "norm": norm, "images": len(expected), "cells": cells}
 
 
-def agree(results):
+def agree(results: dict[str, Any]) -> bool:
     """Whether no prediction differs."""
     return all(cell["differing"] == 0 for cell in results["cells"])
 
 
-def render(results):
+def render(results: dict[str, Any]) -> str:
     """The table: a row for where it was trained, a column for where it is evaluated."""
     names = list(dict.fromkeys(cell["source"] for cell in results["cells"]))
     cells = {(cell["source"], cell["target"]): cell for cell in results["cells"]}

@@ -9,7 +9,7 @@ COUNTER = "num_batches_tracked"
 RENAMED = {"kernel": "weight"}  # of the layers that are not batch norms
 
 
-def split(flat, framework):
+def split(flat: dict[str, np.ndarray], framework: str) -> Content:
     """A `Content` from {dotted name: array}; what a layer has is one dot below it.
 
     A batch norm is what has a moving mean and a moving variance.
@@ -29,7 +29,9 @@ def split(flat, framework):
     return Content(framework, norms, others, tuple(left))
 
 
-def make_norm(own, theirs, scratch):
+def make_norm(
+    own: dict[str, np.ndarray], theirs: dict[str, str], scratch: bool
+) -> Norm:
     """A `Norm` from what the file has for one layer."""
     state = {k: np.asarray(own[v]) for k, v in theirs.items() if v in own}
     kept = {name: v for name, v in own.items() if name in theirs.values()}
@@ -37,7 +39,7 @@ def make_norm(own, theirs, scratch):
     return Norm(state, kept, scratch, batches=batches)
 
 
-def flatten(content):
+def flatten(content: Content) -> dict[str, np.ndarray]:
     """The inverse of `split`: {dotted name in the words of the framework: array}."""
     flat = {}
     for path, norm in content.norms.items():

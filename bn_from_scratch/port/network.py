@@ -2,16 +2,21 @@
 
 import re
 from dataclasses import replace
+from os import PathLike
+from typing import Any
+
+import numpy as np
 
 from bn_from_scratch import backends, lenet
+from bn_from_scratch.data import Dataset
 from bn_from_scratch.port import files, layers, translate
-from bn_from_scratch.port.content import EXCHANGE
+from bn_from_scratch.port.content import EXCHANGE, Content
 
 COUNTED = re.compile(r"(conv|dense|batchnorm)\d+")
 NORMS = {"bn1": 6, "bn2": 16, "bn3": 120, "bn4": 84}  # names, and sizes
 
 
-def settle(content):
+def settle(content: Content) -> Content:
     """The `Content` with LeNet's other layers, or with none but its batch norms."""
     for candidate in (content, _renamed(content)):
         shapes = {name: v.shape for name, v in candidate.others.items()}
@@ -21,7 +26,7 @@ def settle(content):
     return replace(content, others={}, left=(*content.left, *content.others))
 
 
-def trainer_of(content, framework=None):
+def trainer_of(content: Content, framework: str | None = None) -> Any:
     """A Trainer of the framework that holds this LeNet, ready to predict on the CPU.
 
     Its layout follows from the backend's own channel axis, not from the translation.
@@ -39,7 +44,7 @@ def trainer_of(content, framework=None):
     return trainer
 
 
-def logits(path, data, **options):
+def logits(path: str | PathLike[str], data: Dataset, **options: Any) -> np.ndarray:
     """What the LeNet in a file answers to the test images.  -> float64 [N, 10]
 
     `options`: from_, eps, momentum, absent, as of `port`.
@@ -55,7 +60,7 @@ def logits(path, data, **options):
     return trainer_of(content, framework).predict(data)
 
 
-def evaluate(path, data, **options):
+def evaluate(path: str | PathLike[str], data: Dataset, **options: Any) -> np.ndarray:
     """The classes that the LeNet in a file predicts for the test images.  -> int [N]"""
     return logits(path, data, **options).argmax(axis=1)
 

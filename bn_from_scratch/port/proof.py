@@ -4,14 +4,16 @@ Each side is the framework's own layer with the arrays as its file has them, und
 names that the backend knows: nothing here passes through the translation.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from bn_from_scratch import backends, lenet
 from bn_from_scratch.case import expected, make_case
 from bn_from_scratch.port import layers, network, words
-from bn_from_scratch.port.content import EXCHANGE
+from bn_from_scratch.port.content import EXCHANGE, Content
 from bn_from_scratch.spec import unbiased, values_per_channel
 from bn_from_scratch.surgery.proof import difference
 
@@ -20,7 +22,10 @@ TOLERANCE = {"float32": 1e-5, "float64": 1e-11}
 # MXNet reads its momentum as float32, whatever the dtype: 2.4e-7 of the statistics.
 MXNET_STATISTICS = 1e-6
 BATCH, FIELD, IMAGES = 6, (3, 2), 16
-COLUMNS = {  # of a row: the quantities of `probe` in it
+Row = dict[str, Any]  # layer, channels, dtype, and a difference by column
+COLUMNS: dict[
+    str, dict[bool, tuple[str, ...]]
+] = {  # of a row: the quantities of `probe` in it
     "prediction": {False: ("Y",)},
     "training": {True: ("Y",)},
     "gradients": dict.fromkeys((False, True), ("dX", "dgamma", "dbeta")),
@@ -28,7 +33,9 @@ COLUMNS = {  # of a row: the quantities of `probe` in it
 }
 
 
-def prove_layers(source, target, variances):
+def prove_layers(
+    source: Content, target: Content, variances: dict[str, np.ndarray]
+) -> list[Row]:
     """A row for each batch norm and dtype, with the largest differences.
 
     source, target: `Content` with the same layers in the same order.  variances: the
@@ -52,7 +59,9 @@ def prove_layers(source, target, variances):
     return [rows[path, dtype] for path in source.norms for dtype in DTYPES]
 
 
-def prove_network(source, target, variances):
+def prove_network(
+    source: Content, target: Content, variances: dict[str, np.ndarray]
+) -> list[Row]:
     """A row for each other layer of both LeNets, run from the same images to the logits
     of dense3; none where one cannot run."""
     source = _with_variances(source, variances)
@@ -95,7 +104,7 @@ def _stand_in(framework, other):
     return framework if framework in installed else None
 
 
-def check(rows, frameworks):
+def check(rows: Iterable[Row], frameworks: tuple[str, str]) -> None:
     """Raise ValueError for a difference above tolerance."""
     for row in rows:
         for column in COLUMNS:
@@ -164,7 +173,8 @@ def _answer(framework, norm, X, dY, training, variances):
         result = probe(layer, X, dY, training=training, state=state)
     if training and (correction := words.correction(framework, norm.scratch)):
         before = norm.state["moving_var"] if variances is None else variances
-        kept = (1 - norm.momentum) * before.astype(np.float64)
+        _, momentum = norm.numbers()
+        kept = (1 - momentum) * before.astype(np.float64)
         n = values_per_channel(X.shape)
         moved = (result["moving_var"] - kept) / unbiased(1, n, correction)
         result["moving_var"] = kept + moved

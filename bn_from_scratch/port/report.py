@@ -1,8 +1,9 @@
 """What a port found and did."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from bn_from_scratch.port.proof import COLUMNS
+from bn_from_scratch.port.proof import COLUMNS, Row
 from bn_from_scratch.port.words import TITLES
 from bn_from_scratch.presentation.table import Figure, table
 
@@ -18,17 +19,17 @@ class Report:
     source: str
     frameworks: tuple[str, str]
     kind: str  # "LeNet" or "4 batch norms"
-    rows: list[dict]
+    rows: list[Row]
     written: str
     notes: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
     @property
-    def largest(self):
+    def largest(self) -> float:
         """The largest difference of the proof."""
         return max(row.get(column, 0.0) for row in self.rows for column in COLUMNS)
 
-    def __str__(self):
+    def __str__(self) -> str:
         before, after = (TITLES[name] for name in self.frameworks)
         lines = [
             f"{self.source} ({before}, {self.kind}) -> {self.written} ({after})",
@@ -45,7 +46,7 @@ class Report:
         lines.append(f"Both sides agree: worst {self.largest:.1e}.")
         return "\n".join(lines)
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """The same as plain Python, for JSON."""
         return {
             "source": self.source,

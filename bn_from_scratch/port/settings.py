@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from bn_from_scratch.port.content import NEUTRAL
+from bn_from_scratch.port.content import NEUTRAL, Content
 
 KEY = "bn_from_scratch"
 KNOWN = ("eps", "momentum", "filled", "batches")
 
 
-def to_json(content):
+def to_json(content: Content) -> str:
     """The settings of the batch norms of a `Content`."""
     return json.dumps(
         {
@@ -25,14 +25,14 @@ def to_json(content):
     )
 
 
-def absent(text):
+def absent(text: str | None) -> dict[str, str]:
     """{path: the parameter that the layer lacks}, if it lacks one of the two."""
     entries = json.loads(text) if text else {}
     lacking = {path: entry.get("absent", []) for path, entry in entries.items()}
     return {path: names[0] for path, names in lacking.items() if len(names) == 1}
 
 
-def from_json(content, text):
+def from_json(content: Content, text: str | None) -> Content:
     """The `Content` with the settings that `to_json` wrote; None or "" adds nothing."""
     if not text:
         return content

@@ -6,10 +6,15 @@ import numpy as np
 
 from bn_from_scratch import lenet, spec
 from bn_from_scratch.port import words
-from bn_from_scratch.port.content import NEUTRAL, OURS
+from bn_from_scratch.port.content import NEUTRAL, OURS, Content
+
+# Values per channel in training: of every layer, of each by its path, or unknown.
+Counts = int | dict[str, int] | None
 
 
-def complete(content, eps=None, momentum=None):
+def complete(
+    content: Content, eps: float | None = None, momentum: float | None = None
+) -> tuple[Content, list[str]]:
     """The `Content` with eps and momentum for every layer, and what was assumed.
 
     What the file does not say is what the user says, else the default of the layer.
@@ -38,7 +43,7 @@ def complete(content, eps=None, momentum=None):
     return replace(content, norms=norms), notes
 
 
-def translate(content, to, values=None):
+def translate(content: Content, to: str, values: Counts = None) -> Content:
     """The `Content` for the framework `to`.
 
     values: n, the number of values per channel in training, or {path: n}.  With it the
@@ -59,7 +64,9 @@ def translate(content, to, values=None):
     )
 
 
-def translated_variances(content, to, values=None):
+def translated_variances(
+    content: Content, to: str, values: Counts = None
+) -> dict[str, np.ndarray]:
     """{path: the moving variance in the convention of the framework `to`}."""
     counts = (
         values if isinstance(values, dict) else dict.fromkeys(content.norms, values)
@@ -81,14 +88,14 @@ def translated_variances(content, to, values=None):
     return found
 
 
-def channels_first(content):
+def channels_first(content: Content) -> dict[str, np.ndarray]:
     """The other parameters in the layout of the project."""
     if content.framework in words.CHANNELS_LAST:
         return {k: lenet.to_channels_first(k, v) for k, v in content.others.items()}
     return content.others
 
 
-def laid_out(weights, framework):
+def laid_out(weights: dict[str, np.ndarray], framework: str) -> dict[str, np.ndarray]:
     """The inverse of `channels_first`."""
     if framework in words.CHANNELS_LAST:
         return {k: lenet.to_channels_last(k, v) for k, v in weights.items()}

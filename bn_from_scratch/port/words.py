@@ -17,7 +17,7 @@ TITLES = {
     "mxnet": "Gluon",
     EXCHANGE: "the project's own names",
 }
-NAMES = {  # in the order of OURS
+NAMES: dict[str, tuple[str, ...]] = {  # in the order of OURS
     "torch": ("weight", "bias", "running_mean", "running_var"),
     "tensorflow": ("gamma", "beta", "moving_mean", "moving_variance"),
     "jax": ("scale", "bias", "mean", "var"),
@@ -34,12 +34,12 @@ DEFAULTS = {  # eps and momentum of a layer made without arguments, in our words
 CHANNELS_LAST = ("tensorflow", "jax")
 
 
-def names(framework, scratch):
+def names(framework: str, scratch: bool) -> dict[str, str]:
     """Our name -> that of the framework's own layer, or of our layer there."""
     return dict(zip(OURS, OURS if scratch else NAMES[framework], strict=True))
 
 
-def complement(momentum):
+def complement(momentum: float) -> float:
     """The weight of the new value from that of the old one, or back.  0.9 -> 0.1
 
     In decimals, since in binary 1 - 0.9 is 0.09999999999999998.
@@ -47,7 +47,7 @@ def complement(momentum):
     return float(1 - Decimal(repr(float(momentum))))
 
 
-def settings(framework, eps, momentum, scratch=False):
+def settings(framework: str, eps: float, momentum: float, scratch: bool = False) -> str:
     """The arguments that make such a layer, as text in the words of its framework."""
     if scratch or framework == EXCHANGE:
         return f"BatchNorm(eps={eps:g}, momentum={momentum:g})"
@@ -57,6 +57,6 @@ def settings(framework, eps, momentum, scratch=False):
     return f"{layer}(epsilon={eps:g}, momentum={complement(momentum):g})"
 
 
-def correction(framework, scratch):
+def correction(framework: str, scratch: bool) -> int:
     """1 where the stored variance is the unbiased one."""
     return int(framework == "torch" and not scratch)

@@ -5,21 +5,24 @@ The same tree, flattened by dots, is what a .safetensors of Flax holds.
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from bn_from_scratch import backends
 from bn_from_scratch.port import names, words
-from bn_from_scratch.port.content import OURS
+from bn_from_scratch.port.content import OURS, Content
 
 FRAMEWORK = "jax"
 KINDS = ("params", "batch_stats")
 
 
-def read(path):
+def read(path: Path) -> Content:
     backends.load(FRAMEWORK)
     from flax import serialization
 
     try:
-        tree = serialization.msgpack_restore(Path(path).read_bytes())
+        tree: Any = serialization.msgpack_restore(Path(path).read_bytes())
     except Exception as error:  # the parser raises whatever it stumbles over
         reason = str(error) or type(error).__name__
         raise ValueError(f"Flax cannot read it: {reason}") from None
@@ -29,7 +32,7 @@ def read(path):
     return from_flat(_flattened(tree))
 
 
-def write(path, content):
+def write(path: Path, content: Content) -> None:
     from flax import serialization
 
     tree = {}
@@ -42,13 +45,13 @@ def write(path, content):
     Path(path).write_bytes(serialization.msgpack_serialize(tree))
 
 
-def save_model(trainer, path):
+def save_model(trainer: Any, path: Path) -> None:
     from flax import serialization
 
     Path(path).write_bytes(serialization.to_bytes(trainer.variables))
 
 
-def from_flat(flat):
+def from_flat(flat: dict[str, np.ndarray]) -> Content:
     """A `Content` from {"params.bn1.scale": array, "batch_stats.bn1.mean": ...}."""
     ours, left = {}, []
     for name, array in flat.items():
@@ -61,7 +64,7 @@ def from_flat(flat):
     return replace(content, left=(*content.left, *left))
 
 
-def to_flat(content):
+def to_flat(content: Content) -> dict[str, np.ndarray]:
     """The inverse of `from_flat`."""
     flat, theirs = {}, words.NAMES[FRAMEWORK]
     moving = {*theirs[2:], *OURS[2:]}

@@ -1,9 +1,12 @@
 """Gluon: `net.save_parameters("x.params")`, or the .params of `net.export("x")`."""
 
 import re
+from pathlib import Path
+from typing import Any
 
 from bn_from_scratch import backends
 from bn_from_scratch.port import names
+from bn_from_scratch.port.content import Content
 
 FRAMEWORK = "mxnet"
 EXPORTED = re.compile(  # "arg:batchnorm0_gamma"; the Symbol API says moving_mean
@@ -12,7 +15,7 @@ EXPORTED = re.compile(  # "arg:batchnorm0_gamma"; the Symbol API says moving_mea
 )
 
 
-def read(path):
+def read(path: Path) -> Content:
     backends.load(FRAMEWORK)
     import mxnet
 
@@ -27,7 +30,7 @@ def read(path):
     return names.split(flat, FRAMEWORK)
 
 
-def write(path, content):
+def write(path: Path, content: Content) -> None:
     import mxnet
 
     flat = names.flatten(content)
@@ -35,7 +38,7 @@ def write(path, content):
     mxnet.npx.save(str(path), arrays)
 
 
-def save_model(trainer, path):
+def save_model(trainer: Any, path: Path) -> None:
     trainer.model.save_parameters(str(path))
 
 

@@ -10,16 +10,18 @@ import json
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 from bn_from_scratch import backends
 from bn_from_scratch.port import settings
+from bn_from_scratch.port.content import Content
 from bn_from_scratch.port.formats import keras_h5
 
 FRAMEWORK = "tensorflow"
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
 
 
-def read(path, absent=None):
+def read(path: Path, absent: str | None = None) -> Content:
     """`absent`: what layers of three vectors lack, where the file does not say."""
     h5py = _h5py()
     blob, configs = _opened(Path(path))
@@ -33,7 +35,7 @@ def read(path, absent=None):
         raise ValueError(f"HDF5 cannot read it: {error}") from None
 
 
-def write(path, content):
+def write(path: Path, content: Content) -> None:
     """As Keras writes the LeNet, or a model of the batch norms, one beside another."""
     from bn_from_scratch.port import network
 
@@ -49,7 +51,7 @@ def write(path, content):
         file.attrs[settings.KEY] = settings.to_json(content)
 
 
-def save_model(trainer, path):
+def save_model(trainer: Any, path: Path) -> None:
     trainer.model.save(path)
 
 

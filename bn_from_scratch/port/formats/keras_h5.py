@@ -4,6 +4,8 @@ A batch norm has gamma, beta, moving mean, moving variance; with center=False or
 scale=False three of them, and only a description of the layer says which is absent.
 """
 
+from typing import Any
+
 import numpy as np
 
 from bn_from_scratch.port import words
@@ -13,7 +15,13 @@ LAYERS = "layers"  # where a model keeps its layers, under the names of their cl
 NATIVE, SCRATCH = "batch_normalization", "batch_norm"
 
 
-def content(file, size, configs, lacking, absent):
+def content(
+    file: Any,
+    size: int,
+    configs: dict[str, Any],
+    lacking: dict[str, str],
+    absent: str | None,
+) -> Content:
     """A `Content` from an open file of `size` bytes and what is said of its layers.
 
     configs: their descriptions; lacking: the parameter they have not, both by path;
@@ -119,8 +127,12 @@ def _arrays(group, size):
     arrays = []
     for key in sorted(group, key=int):
         dataset = _child(group, key, h5py.Dataset)
-        here = dataset is not None and not (dataset.external or dataset.is_virtual)
-        if not here or dataset.nbytes > size:
+        if (
+            dataset is None
+            or dataset.external
+            or dataset.is_virtual
+            or dataset.nbytes > size
+        ):
             raise ValueError(f"{group.name}/{key} is not in the file")
         arrays.append(np.asarray(dataset))
     return arrays

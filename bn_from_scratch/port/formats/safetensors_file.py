@@ -5,16 +5,18 @@ Flax's; running_mean beside weight PyTorch's, beside gamma Gluon's; moving_mean 
 moving_var beside gamma the project's own.  Names are separated by dots or slashes.
 """
 
+from pathlib import Path
+
 import safetensors
 import safetensors.numpy
 
 from bn_from_scratch import backends
 from bn_from_scratch.port import names, settings, words
-from bn_from_scratch.port.content import EXCHANGE
+from bn_from_scratch.port.content import EXCHANGE, Content
 from bn_from_scratch.port.formats import flax_msgpack
 
 
-def read(path, framework=None):
+def read(path: Path, framework: str | None = None) -> Content:
     """`framework` overrides what the names say."""
     try:
         with safetensors.safe_open(path, "numpy") as file:
@@ -30,7 +32,7 @@ def read(path, framework=None):
     return settings.from_json(content, said)
 
 
-def write(path, content):
+def write(path: Path, content: Content) -> None:
     flax = content.framework == "jax"
     flat = flax_msgpack.to_flat(content) if flax else names.flatten(content)
     flat = {name: v.copy() for name, v in flat.items()}  # it writes a view's memory

@@ -6,14 +6,17 @@ plain containers and runs no code that a file brings.
 
 import re
 from collections import OrderedDict
+from pathlib import Path
+from typing import Any
 
 from bn_from_scratch import backends
 from bn_from_scratch.port import names, settings
+from bn_from_scratch.port.content import Content
 
 FRAMEWORK = "torch"
 
 
-def read(path):
+def read(path: Path) -> Content:
     backends.load(FRAMEWORK)
     import torch
 
@@ -28,17 +31,17 @@ def read(path):
     return settings.from_json(content, said)
 
 
-def write(path, content):
+def write(path: Path, content: Content) -> None:
     import torch
 
     flat = {k: torch.from_numpy(v.copy()) for k, v in names.flatten(content).items()}
-    state_dict = OrderedDict(flat)
+    state_dict: Any = OrderedDict(flat)
     # load_state_dict looks the versions of its own modules up here, and no more.
     state_dict._metadata = {settings.KEY: settings.to_json(content)}
     torch.save(state_dict, path)
 
 
-def save_model(trainer, path):
+def save_model(trainer: Any, path: Path) -> None:
     import torch
 
     torch.save(trainer.model.state_dict(), path)
