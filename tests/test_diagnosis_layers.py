@@ -160,6 +160,17 @@ def test_layers_of_other_sizes_are_refused():
         diagnosis.diagnose(torch.BatchNorm(5, 4), torch.BatchNorm(4, 4))
 
 
+def test_a_layer_with_several_channel_axes_is_refused():
+    several = torch.BatchNorm((3, 4), 4, axis=(1, 2))
+    for other in (several, torch.BatchNorm(3, 4)):
+        with pytest.raises(ValueError) as raised:
+            diagnosis.diagnose(other, several)
+        said = "a layer to record must have one channel axis; got (1, 2)"
+        assert str(raised.value) == said
+    one = torch.BatchNorm((3,), 4, axis=(3,))
+    assert diagnosis.diagnose(one, torch.BatchNorm(3, 4)).equal
+
+
 # --- Models --------------------------------------------------------------------------
 
 

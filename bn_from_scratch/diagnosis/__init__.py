@@ -14,3 +14,7 @@ from bn_from_scratch.diagnosis.recording import load, save
 from bn_from_scratch.diagnosis.verdict import Cause, Diagnosis
 
 __all__ = ["Cause", "Diagnosis", "diagnose", "load", "record", "save"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -8,11 +8,13 @@ fitted, the rest is read off.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from bn_from_scratch.checker.mistakes import LAYER, MISTAKES, Mistake
 from bn_from_scratch.checker.mistakes import together as checker_together
+from bn_from_scratch.checker.model import Steps
 
 BY_NAME = {m.name: m for m in MISTAKES}
 SWAPPED = BY_NAME["momentum weighs the old value"]
@@ -221,14 +223,14 @@ CUSTOMS = {
 EPS_CUSTOMS = {1e-3: "Keras's default", 1e-5: "the default elsewhere"}
 
 
-def said_of(mistake, side):
+def said_of(mistake: Mistake, side: str) -> str:
     """What a side does, in words.  -> "b stores the unbiased variance, ..." """
     if mistake.name in CUSTOMS:
         return f"{side} {CUSTOMS[mistake.name]}"
     return f"{side}: {mistake.message}"
 
 
-def together(mistakes):
+def together(mistakes: Sequence[Mistake]) -> Steps | None:
     """The steps of several causes at once; None where they contradict each other.
 
     Two may both say when the averages move: one in training, the other in prediction.

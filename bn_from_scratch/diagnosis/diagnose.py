@@ -1,15 +1,18 @@
 """`diagnose(a, b)`: two records, files, layers or models, paired and compared."""
 
 import os
+from typing import Any
 
 from bn_from_scratch.diagnosis import layers
 from bn_from_scratch.diagnosis.pair import diagnose_pair
 from bn_from_scratch.diagnosis.recorder import record
 from bn_from_scratch.diagnosis.recording import Recording, load, recordings
-from bn_from_scratch.diagnosis.verdict import ModelDiagnosis
+from bn_from_scratch.diagnosis.verdict import Diagnosis, ModelDiagnosis
 
 
-def diagnose(a, b, *, names=("a", "b"), **options):
+def diagnose(
+    a: Any, b: Any, *, names: tuple[str, str] = ("a", "b"), **options: Any
+) -> Diagnosis | ModelDiagnosis:
     """Why two batch norms differ.  -> Diagnosis, or ModelDiagnosis of several layers
 
     a, b: records, paths of records (.safetensors, .npz), layers of any two frameworks,
@@ -20,8 +23,8 @@ def diagnose(a, b, *, names=("a", "b"), **options):
     one, other = _layers_of(a), _layers_of(b)
     pairs, notes = _pairs(one, other, names)
     found = [
-        diagnose_pair(*_recorded(layer, *pair, options), names, layer)
-        for layer, *pair in pairs
+        diagnose_pair(*_recorded(layer, mine, theirs, options), names, layer)
+        for layer, mine, theirs in pairs
     ]
     return (
         found[0] if list(one) == list(other) == [""] else ModelDiagnosis(found, notes)
@@ -30,23 +33,27 @@ def diagnose(a, b, *, names=("a", "b"), **options):
 
 def _recorded(name, one, other, options):
     """A pair of Recordings; what is a layer yet is recorded at the size of both."""
-    known = [
+    both = (
         thing.sizes if isinstance(thing, Recording) else layers.sizes(thing)
         for thing in (one, other)
-    ]
+    )
+    known = zip(*both, strict=True)
     sizes = {}
-    for i, what in enumerate(("num_features", "num_dims")):
-        given = {size[i] for size in known if size[i] is not None}
+    for what, pair in zip(("num_features", "num_dims"), known, strict=True):
+        given = sorted({size for size in pair if size is not None})
         if len(given) > 1:
-            pair = " and ".join(map(str, sorted(given)))
-            raise ValueError(f"{name or 'the two'} must agree in {what}; got {pair}")
-        sizes[what] = next(iter(given), None)
-    return [
-        thing
-        if isinstance(thing, Recording)
-        else recordings(record(thing, **sizes, **options))[""]
-        for thing in (one, other)
-    ]
+            raise ValueError(
+                f"{name or 'the two'} must agree in {what}; "
+                f"got {given[0]} and {given[1]}"
+            )
+        sizes[what] = given[0] if given else None
+
+    def recorded(thing):
+        if isinstance(thing, Recording):
+            return thing
+        return recordings(record(thing, **sizes, **options))[""]
+
+    return recorded(one), recorded(other)
 
 
 def _layers_of(thing):

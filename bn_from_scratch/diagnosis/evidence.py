@@ -1,29 +1,40 @@
 """What speaks for a cause, in numbers."""
 
 import dataclasses
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from bn_from_scratch.checker.mistakes import Mistake
 from bn_from_scratch.diagnosis.causes import said_of
 from bn_from_scratch.diagnosis.numbers import slopes
-from bn_from_scratch.diagnosis.prediction import GRADIENTS, other_axes, start_of
+from bn_from_scratch.diagnosis.prediction import (
+    GRADIENTS,
+    Hypothesis,
+    Key,
+    other_axes,
+    start_of,
+)
+from bn_from_scratch.diagnosis.side import Side
 
 
 @dataclasses.dataclass(frozen=True)
 class Deviation:
     """Where two arrays are farthest apart, in units of what rounding may do."""
 
-    key: tuple  # (event, output)
+    key: Key
     relative: float  # to the largest value there
     channel: int | None  # None: of a gradient known by its directions
     excess: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         where = "" if self.channel is None else f", channel {self.channel}"
         return f"{self.relative:.1e} in {'.'.join(self.key)}{where}"
 
 
-def deviation(key, apart, largest, allowed):
+def deviation(
+    key: Key, apart: np.ndarray, largest: np.ndarray, allowed: np.ndarray
+) -> Deviation:
     """The Deviation of a key; apart, largest and allowed are [C] or [K]."""
     excess = np.ravel(apart / allowed)
     worst = int(excess.argmax())
@@ -34,7 +45,9 @@ def deviation(key, apart, largest, allowed):
     return Deviation(key, relative, channel, float(excess[worst]))
 
 
-def misfit(side, hypothesis, keys=None):
+def misfit(
+    side: Side, hypothesis: Hypothesis, keys: Iterable[Key] | None = None
+) -> Deviation:
     """Where what was observed is farthest from what a hypothesis predicts."""
     found = [
         deviation(
@@ -48,7 +61,7 @@ def misfit(side, hypothesis, keys=None):
     return max(found, key=lambda d: d.excess)
 
 
-def sizes(value, output):
+def sizes(value: np.ndarray, output: str) -> np.ndarray:
     """The largest value of each channel; of a gradient's products, of all."""
     value = np.abs(np.nan_to_num(value, nan=0, posinf=0, neginf=0))
     if value.ndim > 1:
@@ -56,7 +69,7 @@ def sizes(value, output):
     return np.full(value.shape, value.max()) if output in GRADIENTS else value
 
 
-def of_mistake(side, mistake, hypothesis):
+def of_mistake(side: Side, mistake: Mistake, hypothesis: Hypothesis) -> str:
     """The sentence that says what a side does, and how that was seen."""
     without = hypothesis.without(mistake)
     details = DETAILS[mistake.name](side, hypothesis) if mistake.name in DETAILS else ""
@@ -71,7 +84,7 @@ def of_mistake(side, mistake, hypothesis):
     )
 
 
-def about(side, found):
+def about(side: Side, found: Deviation) -> str:
     """The mean and the variance of the channel where something is off."""
     if found.channel is None:
         return ""
@@ -110,7 +123,7 @@ def _variance_used(side, hypothesis):
     return ""
 
 
-DETAILS = {
+DETAILS: dict[str, Callable[[Side, Hypothesis], str]] = {
     "stored variance: unbiased": _stored_ratio,
     "one-pass variance": _variance_used,
 }

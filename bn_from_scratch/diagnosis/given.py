@@ -5,12 +5,13 @@ import numpy as np
 from bn_from_scratch.diagnosis.causes import GIVEN
 from bn_from_scratch.diagnosis.prediction import start_of
 from bn_from_scratch.diagnosis.recording import STATE
+from bn_from_scratch.diagnosis.side import Side
 from bn_from_scratch.diagnosis.verdict import Cause
 
 SAME = 1e-6  # of the largest value: what two records may be given
 
 
-def same(one, other):
+def same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
     """Whether two arrays agree; one that was not recorded agrees with every other."""
     if one is None or other is None:
         return True
@@ -20,13 +21,13 @@ def same(one, other):
     return bool(np.abs(one - other).max(initial=0) <= SAME * largest)
 
 
-def state(a, b):
+def state(a: Side, b: Side) -> list[str]:
     """Names of what the two start from differently."""
     pairs = zip(STATE, start_of(a.recording), start_of(b.recording), strict=True)
     return [name for name, one, other in pairs if not same(one, other)]
 
 
-def given(a, b):
+def given(a: Side, b: Side) -> list[Cause]:
     """The causes that lie in what the two were given."""
     for event in a.events:
         if event in b.events:
@@ -36,7 +37,7 @@ def given(a, b):
     return _other_state(a, b, *(_named(start_of(s.recording)) for s in (a, b)))
 
 
-def stored(a, b):
+def stored(a: Side, b: Side) -> list[Cause]:
     """The causes that lie in what the two layers held before they were recorded."""
     one, other = a.recording.stored, b.recording.stored
     return _other_state(a, b, one, other) if one and other else []

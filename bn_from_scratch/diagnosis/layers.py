@@ -4,18 +4,20 @@ The backends' `surgery` describes them; no framework is imported before a layer 
 given.
 """
 
+from typing import Any
+
 from bn_from_scratch import backends
 from bn_from_scratch.surgery.description import Description
 
 NUM_DIMS = {"BatchNorm1d": 2}  # it takes 3 axes too
 
 
-def is_batch_norm(thing):
+def is_batch_norm(thing: object) -> bool:
     """Whether a layer has moving averages, or would have once it is built."""
     return "BatchNorm" in " ".join(base.__name__ for base in type(thing).__mro__)
 
 
-def describe(layer):
+def describe(layer: Any) -> Description:
     """The Description of one batch norm, as far as it is built."""
     framework = backends.framework_of(layer)
     if framework == "jax":
@@ -23,13 +25,20 @@ def describe(layer):
     return backends.part(framework, "models.surgery").describe("", layer)
 
 
-def sizes(layer):
-    """num_features and num_dims of a layer; None for what it takes any of."""
+def sizes(layer: Any) -> tuple[int | None, int | None]:
+    """num_features and num_dims of a layer; None for what it takes any of.
+
+    ValueError for a layer with several channel axes, whose X is not [N, C, *].
+    """
     found = describe(layer)
-    return found.num_features, found.num_dims or NUM_DIMS.get(found.kind)
+    C, axis = found.num_features, found.settings["axis"]
+    if isinstance(axis, tuple | list) and len(axis) > 1:
+        raise ValueError(f"a layer to record must have one channel axis; got {axis}")
+    num_features = C[0] if isinstance(C, tuple) else C
+    return num_features, found.num_dims or NUM_DIMS.get(found.kind)
 
 
-def batch_norms(model):
+def batch_norms(model: Any) -> dict[str, Any]:
     """{path: layer} of every batch norm in a model, in order.
 
     A Flax module does not hold its layers: it comes as (module, variables, X).

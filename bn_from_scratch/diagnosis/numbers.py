@@ -7,15 +7,18 @@ import numpy as np
 
 from bn_from_scratch.diagnosis.causes import BORDERS
 from bn_from_scratch.diagnosis.prediction import other_axes, start_of
-from bn_from_scratch.diagnosis.recording import STATE
+from bn_from_scratch.diagnosis.recording import STATE, Event
+from bn_from_scratch.diagnosis.side import Side
 from bn_from_scratch.spec import EPS, MOMENTUM
+
+Numbers = tuple[float, float]  # eps and momentum
 
 SLACK = 30  # fitted numbers are off by a few roundings of what they are fitted to
 USUAL_EPS = (1e-3, 1e-5)
 USUAL_MOMENTUM = (0.1, 0.9, 0.01)
 
 
-def candidates(side):
+def candidates(side: Side) -> tuple[list[Numbers], list[Numbers]]:
     """Pairs (eps, momentum) to try: those to expect, then those that only fit."""
     given_eps = side.recording.settings.get("eps", EPS)
     given = side.recording.settings.get("momentum", MOMENTUM)
@@ -99,7 +102,7 @@ def _eps_fits_of(side, event):
     return found
 
 
-def slopes(event):
+def slopes(event: Event) -> np.ndarray:
     """dY/dX of each channel, as if Y were a line in X.  -> [C]"""
     X, Y = (np.asarray(event.values[k], np.float64) for k in ("X", "Y"))
     axes = other_axes(X)

@@ -7,6 +7,7 @@ import numpy as np
 from bn_from_scratch.diagnosis import evidence
 from bn_from_scratch.diagnosis.causes import EPS_CUSTOMS, NUMBERS, SWAPPED, TWICE
 from bn_from_scratch.diagnosis.given import given, same, state, stored
+from bn_from_scratch.diagnosis.recording import Recording
 from bn_from_scratch.diagnosis.scale import distance
 from bn_from_scratch.diagnosis.search import explain
 from bn_from_scratch.diagnosis.side import Side
@@ -14,7 +15,12 @@ from bn_from_scratch.diagnosis.verdict import Cause, Diagnosis
 from bn_from_scratch.spec import MOMENTUM
 
 
-def diagnose_pair(one, other, names=("a", "b"), layer=""):
+def diagnose_pair(
+    one: Recording,
+    other: Recording,
+    names: tuple[str, str] = ("a", "b"),
+    layer: str = "",
+) -> Diagnosis:
     """The Diagnosis of two Recordings; ValueError where they hold no output."""
     a, b = Side(one, names[0]), Side(other, names[1])
     causes, left = [*given(a, b), *stored(a, b)], {}

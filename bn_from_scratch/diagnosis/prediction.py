@@ -2,17 +2,22 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from bn_from_scratch import spec
 from bn_from_scratch.checker import model
-from bn_from_scratch.checker.mistakes import BACKWARD
+from bn_from_scratch.checker.mistakes import BACKWARD, Mistake
 from bn_from_scratch.diagnosis.causes import together
+from bn_from_scratch.diagnosis.recording import Event, Recording
 from bn_from_scratch.spec import CHANNEL_AXIS, EPS, MOMENTUM
 
+Key = tuple[str, str]  # event and output
+
 LARGEST_HALF = 65_504  # of float16
-BY_HAND = {step for mistake in BACKWARD for step in mistake.steps}
+BY_HAND: set[str] = {step for mistake in BACKWARD for step in mistake.steps}
 DIRECTIONS = 3  # along which a gradient is compared
 GRADIENTS = ("dX", "dgamma", "dbeta")
 
@@ -21,31 +26,38 @@ GRADIENTS = ("dX", "dgamma", "dbeta")
 class Hypothesis:
     """What a layer may be: the spec with these mistakes and these numbers."""
 
-    mistakes: tuple = ()
+    mistakes: tuple[Mistake, ...] = ()
     eps: float = EPS
     momentum: float = MOMENTUM
 
     @functools.cached_property
-    def steps(self):
-        """The Steps with all mistakes; None where they contradict each other."""
-        return together(self.mistakes)
+    def possible(self) -> bool:
+        """Whether its mistakes go together."""
+        return together(self.mistakes) is not None
+
+    @functools.cached_property
+    def steps(self) -> model.Steps:
+        """The Steps with all mistakes; ValueError where they contradict each other."""
+        if (steps := together(self.mistakes)) is None:
+            raise ValueError("mistakes of a hypothesis must go together")
+        return steps
 
     @property
-    def key(self):
+    def key(self) -> tuple[frozenset[str], float, float]:
         """What tells it from every other."""
         return frozenset(m.name for m in self.mistakes), self.eps, self.momentum
 
-    def plus(self, *mistakes):
+    def plus(self, *mistakes: Mistake) -> "Hypothesis":
         """The same with more mistakes."""
         return dataclasses.replace(self, mistakes=(*self.mistakes, *mistakes))
 
-    def without(self, mistake):
+    def without(self, mistake: Mistake) -> "Hypothesis":
         """The same with one mistake less."""
         left = tuple(m for m in self.mistakes if m is not mistake)
         return dataclasses.replace(self, mistakes=left)
 
 
-def start_of(recording):
+def start_of(recording: Recording) -> list[np.ndarray]:
     """gamma, beta, moving_mean, moving_var [C]; of a new layer where not recorded."""
     C = recording.num_features
     new = {"gamma": 1.0, "beta": 0.0, "moving_mean": 0.0, "moving_var": 1.0}
@@ -55,7 +67,9 @@ def start_of(recording):
     ]
 
 
-def predict(recording, hypothesis):
+def predict(
+    recording: Recording, hypothesis: Hypothesis
+) -> dict[Key, Callable[[], np.ndarray]]:
     """{(event, output): () -> array} of every event of a record.
 
     Of dX, dgamma and dbeta in the first training event it is their products with
@@ -82,7 +96,7 @@ def predict(recording, hypothesis):
     return found
 
 
-def first_backward(recording):
+def first_backward(recording: Recording) -> Event | None:
     """The first training event with a dY; None if there is none."""
     found = (e for e in recording.events if e.training and "dY" in e.values)
     return next((e for e in found if not e.half), None)
@@ -143,7 +157,7 @@ class _Call:
         }
 
 
-def directions(X):
+def directions(X: np.ndarray) -> dict[str, np.ndarray]:
     """Fixed directions of dX, dgamma and dbeta; channels weigh alike in each.
 
     A channel whose mean is large against its scale has none: its gradient is rounding.
@@ -160,7 +174,7 @@ def directions(X):
     }
 
 
-def spread(X):
+def spread(X: np.ndarray) -> np.ndarray:
     """The standard deviation of each channel, with or without its zeros.  -> [C]
 
     The smaller one: zeros may be padding, which a layer leaves out.
@@ -172,12 +186,12 @@ def spread(X):
     return np.minimum(X.std(axes), np.sqrt(np.ravel(var)))
 
 
-def other_axes(X):
+def other_axes(X: np.ndarray) -> tuple[int, ...]:
     """All axes but the channels'."""
     return spec.reduce_axes(X.ndim, CHANNEL_AXIS)
 
 
-def along(gradient, vectors):
+def along(gradient: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """Products of a gradient with its directions.  -> [K]"""
     if np.size(gradient) != vectors[0].size:  # of statistics over wrong axes
         return np.full(len(vectors), np.nan)
@@ -187,7 +201,9 @@ def along(gradient, vectors):
 
 def _steps_at(event, steps, step):
     """The Steps of one event, the `step`-th since the start."""
-    found = {"momentum": lambda momentum: 1 / step} if steps.pools else {}
+    found: dict[str, Any] = (
+        {"momentum": lambda momentum: 1 / step} if steps.pools else {}
+    )
     if steps.overflows and event.half:
 
         def overflowing(X, mean, axes):

@@ -3,11 +3,18 @@
 import numpy as np
 
 STEPS = 3
-SHAPES = {2: (24,), 3: (8, 7), 4: (8, 5, 4), 5: (4, 3, 5, 2)}  # all but the channels
+# N and all that follows the channels.
+SHAPES: dict[int, tuple[int, ...]] = {
+    2: (24,),
+    3: (8, 7),
+    4: (8, 5, 4),
+    5: (4, 3, 5, 2),
+}
+
 PLAIN, FAINT, FAR = (1.5, 2.0), (0.3, 0.004), (1e4, 1.0)  # mean and std of a channel
 
 
-def start(num_features, dtype, seed=0):
+def start(num_features: int, dtype: str, seed: int = 0) -> dict[str, np.ndarray]:
     """gamma, beta, moving_mean and moving_var [C], none like another or a default."""
     rng = np.random.default_rng((seed, num_features))
     ranges = {
@@ -16,10 +23,15 @@ def start(num_features, dtype, seed=0):
         "moving_mean": (0.5, 2),
         "moving_var": (2, 4),
     }
-    return {k: rng.uniform(*r, num_features).astype(dtype) for k, r in ranges.items()}
+    return {
+        name: rng.uniform(low, high, num_features).astype(dtype)
+        for name, (low, high) in ranges.items()
+    }
 
 
-def calls(num_features, num_dims, dtype, seed=0):
+def calls(
+    num_features: int, num_dims: int, dtype: str, seed: int = 0
+) -> list[tuple[str, dict[str, np.ndarray]]]:
     """Pairs (event, {"X": ..., "dY": ...}) of the whole protocol, in order.
 
     Steps of training, a prediction, and a training step in 16 bits.

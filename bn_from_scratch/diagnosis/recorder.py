@@ -1,13 +1,14 @@
 """The record of a layer of any framework: a copy of it goes through the protocol."""
 
 import copy
+from typing import Any
 
 import numpy as np
 
-from bn_from_scratch import backends
+from bn_from_scratch import backends, spec
 from bn_from_scratch.diagnosis import protocol
 from bn_from_scratch.diagnosis.layers import describe, is_batch_norm, sizes
-from bn_from_scratch.diagnosis.recording import SETTINGS, STATE
+from bn_from_scratch.diagnosis.recording import SETTINGS, STATE, Record
 
 # Where the backward may move what the forward left; elsewhere it is a pure function.
 HOOKED = {"torch": "remove", "mxnet": "detach"}  # and how a hook is taken off again
@@ -16,7 +17,14 @@ COUNTS = ("num_batches_tracked", "moving_count")  # momentum=None begins anew
 MOVING = ("moving_mean", "moving_var")
 
 
-def record(layer, *, num_features=None, num_dims=None, dtype="float32", seed=0):
+def record(
+    layer: Any,
+    *,
+    num_features: int | None = None,
+    num_dims: int | None = None,
+    dtype: str = "float32",
+    seed: int = 0,
+) -> Record:
     """The record of a layer of any framework, which itself is left as it is.
 
     A copy goes through `protocol.calls`, from `protocol.start`.  The sizes are those of
@@ -29,7 +37,7 @@ def record(layer, *, num_features=None, num_dims=None, dtype="float32", seed=0):
     C, dims = num_features or own[0] or NUM_FEATURES, num_dims or own[1] or NUM_DIMS
     described = describe(layer)
     settings = {k: described.settings[k] for k in SETTINGS}
-    found = {k: np.float64(v) for k, v in settings.items() if v is not None}
+    found = {k: np.array(v, np.float64) for k, v in settings.items() if v is not None}
     found |= {f"stored.{k}": np.array(v) for k, v in described.state.items()}
     start = protocol.start(C, dtype, seed)
     copied = _Copy(layer, dims, start)
@@ -53,16 +61,16 @@ class _Copy:
         self.backend = backends.load(self.framework)
         self.layer = _copied(layer, self.framework)
         last = -1 if self.framework in ("tensorflow", "jax") else 1
-        self.axis = getattr(layer, "axis", last) % num_dims
+        (self.axis,) = spec.kept_axes(num_dims, getattr(layer, "axis", last))
 
     def answer(self, event, X, dY=None):
         """Y, dX, dgamma, dbeta and the moving averages of one call, by name.
 
         None where a layer does not take 16 bits.
         """
+        dY = np.zeros_like(X) if dY is None else dY
         if event != "half":
-            dX_wanted = dY is not None
-            return self._call(event, X, dY if dX_wanted else np.zeros_like(X))
+            return self._call(event, X, dY)
         for dtype in ("float16", "float32"):  # of Y: some layers answer in float32
             try:
                 return self._call(event, X, dY.astype(dtype))

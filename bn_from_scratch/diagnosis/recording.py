@@ -23,11 +23,16 @@ import pathlib
 import re
 import zipfile
 import zlib
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any
 
 import numpy as np
 
 from bn_from_scratch.files import write_atomically
 from bn_from_scratch.training import load_weights, save_weights
+
+Record = dict[str, np.ndarray]
 
 STATE = ("gamma", "beta", "moving_mean", "moving_var")
 SETTINGS = ("eps", "momentum")
@@ -45,15 +50,15 @@ class Event:
     """One call of the layer: what it was given and what it answered, by name."""
 
     name: str
-    values: dict = dataclasses.field(default_factory=dict)
+    values: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
-    def training(self):
+    def training(self) -> bool:
         """Whether it was a call in training mode."""
         return not self.name.startswith("prediction")
 
     @property
-    def half(self):
+    def half(self) -> bool:
         """Whether it was the 16-bit call, which starts from the start."""
         return self.name.startswith("half")
 
@@ -62,24 +67,24 @@ class Event:
 class Recording:
     """The record of one layer, sorted."""
 
-    start: dict
-    settings: dict
-    stored: dict
-    events: list
+    start: dict[str, np.ndarray]
+    settings: dict[str, float]
+    stored: dict[str, np.ndarray]
+    events: list[Event]
 
     @property
-    def num_features(self):
+    def num_features(self) -> int:
         """The C of X [N, C, *]."""
         return self.sizes[0]
 
     @property
-    def sizes(self):
+    def sizes(self) -> tuple[int, int]:
         """num_features and num_dims of X."""
         X = self.events[0].values["X"]
         return X.shape[1], X.ndim
 
 
-def recordings(record):
+def recordings(record: Mapping[str, Any]) -> dict[str, Recording]:
     """The Recording of every layer in a record, by name; "" where it has none.
 
     Raises ValueError for keys and shapes that no record has.
@@ -135,7 +140,7 @@ def _number(key, value):
 
 
 def _position(name):
-    kind, number = EVENT.fullmatch(name).groups()
+    kind, number = EVENT.findall(name)[0]
     return EVENT_ORDER.index(kind), int(number or 0)
 
 
@@ -162,18 +167,18 @@ def _check_shape(key, value, wanted):
 # --- Files ---------------------------------------------------------------------------
 
 
-def save(record, path):
+def save(record: Record, path: str | PathLike[str]) -> None:
     """Write a record to a .safetensors or .npz file, whole or not at all."""
     recordings(record)
     if _kind(path) == ".safetensors":
         save_weights(path, record)
         return
     content = io.BytesIO()
-    np.savez(content, **record)
+    np.savez(content, allow_pickle=False, **record)
     write_atomically(path, content.getvalue())
 
 
-def load(path):
+def load(path: str | PathLike[str]) -> Record:
     """The record of a file; ValueError for one that is corrupt or holds no record."""
     if _kind(path) == ".safetensors":
         record = load_weights(path)

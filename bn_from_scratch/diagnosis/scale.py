@@ -8,7 +8,7 @@ from bn_from_scratch.diagnosis.prediction import (
     spread,
     start_of,
 )
-from bn_from_scratch.diagnosis.recording import IMAGES
+from bn_from_scratch.diagnosis.recording import IMAGES, Event, Recording
 
 # Of the largest value: what sums in another order may differ by; and the spacing of
 # numbers, which the mean of a channel costs its output.
@@ -22,27 +22,30 @@ CANCELLED = 64  # of the mean's square, likewise: what one pass may lose of a va
 class Scale:
     """What rounding may do to the outputs of one event."""
 
-    def __init__(self, event, recording):
+    def __init__(self, event: Event, recording: Recording) -> None:
         X = np.asarray(event.values["X"], np.float64)
-        axes = other_axes(X)
-        kind = _coarsest(event)
-        self.n = X.size // max(X.shape[1], 1)
-        self.base = TOLERANCE[kind]
-        self.spacing = SPACING[kind]
+        dY = np.asarray(event.values.get("dY", np.zeros_like(X)), np.float64)
+        axes, kind = other_axes(X), _coarsest(event)
+        gamma, _, _, old_var = start_of(recording)
+        self.n: int = X.size // max(X.shape[1], 1)
+        self.spacing: float = SPACING[kind]
+        self.base: float = TOLERANCE[kind]
         if kind == "float32":
             self.base += self.spacing * np.sqrt(self.n)
-        gamma, _, self.old_mean, self.old_var = start_of(recording)
-        self.gamma, self.mean, self.var = np.abs(gamma), X.mean(axes), X.var(axes)
-        self.largest = np.abs(X).max(axes, initial=0)
-        self.rounded = ROUNDINGS * self.spacing * self.largest
-        self.shift = self.rounded / np.sqrt(np.square(spread(X)) + LEAST)  # of X_hat
+        self.gamma: np.ndarray = np.abs(gamma)
+        self.old_var: np.ndarray = old_var
+        self.mean: np.ndarray = X.mean(axes)
+        self.var: np.ndarray = X.var(axes)
+        self.largest: np.ndarray = np.abs(X).max(axes, initial=0)
+        self.rounded: np.ndarray = ROUNDINGS * self.spacing * self.largest
+        # Of X_hat.
+        self.shift: np.ndarray = self.rounded / np.sqrt(np.square(spread(X)) + LEAST)
         lost = CANCELLED * self.spacing * np.square(self.mean)
-        self.cancelled = lost > 4 * self.base * (self.var + LEAST)
-        dY = np.asarray(event.values.get("dY", np.zeros_like(X)), np.float64)
-        self.norm = np.sqrt(np.square(dY).sum(axes))
-        self.peak = np.abs(dY).max(axes, initial=0)
+        self.cancelled: np.ndarray = lost > 4 * self.base * (self.var + LEAST)
+        self.norm: np.ndarray = np.sqrt(np.square(dY).sum(axes))
+        self.peak: np.ndarray = np.abs(dY).max(axes, initial=0)
 
-    def allowed(self, output, observed):
+    def allowed(self, output: str, observed: np.ndarray) -> np.ndarray | np.floating:
         """The difference of an output that is rounding.  -> [C] or []"""
         observed = np.abs(np.where(np.isfinite(observed), observed, 0))
         base, largest = self.base, observed.max(initial=0)
@@ -61,7 +64,9 @@ class Scale:
             total = 4 * np.sqrt(self.n) * np.linalg.norm(weight)
         return total + base * largest + 1e-30
 
-    def allowed_between(self, output, one, other):
+    def allowed_between(
+        self, output: str, one: np.ndarray, other: np.ndarray
+    ) -> np.ndarray | np.floating:
         """Likewise of two records, whose gradients are compared in full.  -> [C]"""
         if output not in GRADIENTS:
             return self.allowed(output, one) + self.allowed(output, other)
@@ -78,7 +83,7 @@ def _coarsest(event):
     return next((k for k in ("float16", "float32") if k in kinds), "float64")
 
 
-def distance(one, other, output):
+def distance(one: np.ndarray, other: np.ndarray, output: str) -> np.ndarray:
     """The largest distance, per channel where there are channels.  -> [C] or [K]
 
     NaN is equal to NaN, and infinity to infinity; to all else they are infinitely far.

@@ -5,7 +5,8 @@ import itertools
 
 from bn_from_scratch.diagnosis import numbers
 from bn_from_scratch.diagnosis.causes import CAUSES, OVERFLOW
-from bn_from_scratch.diagnosis.prediction import GRADIENTS, Hypothesis
+from bn_from_scratch.diagnosis.prediction import GRADIENTS, Hypothesis, Key
+from bn_from_scratch.diagnosis.side import Side
 
 TRIED = 300  # sets of causes at most, of one size and at the same numbers
 
@@ -15,11 +16,11 @@ class Explanation:
     """What a side is taken to be, and what that leaves open."""
 
     hypothesis: Hypothesis
-    left: set  # keys that it does not explain
-    alternatives: list = dataclasses.field(default_factory=list)  # other hypotheses
+    left: set[Key]  # keys that it does not explain
+    alternatives: list[Hypothesis] = dataclasses.field(default_factory=list)
 
 
-def explain(side):
+def explain(side: Side) -> Explanation:
     """The Explanation of a side: numbers to expect before others, fewer causes first.
 
     A number that only fits counts as a cause.  The 16-bit call comes last: one cause
@@ -53,7 +54,7 @@ def _explaining(side, size, right):
         for effects in sets
         if _may_explain(effects, wrong)
     )
-    possible = itertools.islice((h for h in several if h.steps), TRIED)
+    possible = itertools.islice((h for h in several if h.possible), TRIED)
     return [h for h in possible if side.explained(h)]
 
 
@@ -87,7 +88,7 @@ def _grow(side, pairs):
     best = min((Hypothesis((), *pair) for pair in pairs), key=open_keys)
     while True:
         tries = [best.plus(cause) for cause in CAUSES if cause not in best.mistakes]
-        better = min((t for t in tries if t.steps), key=open_keys)
+        better = min((t for t in tries if t.possible), key=open_keys)
         if not side.left(better) < side.left(best):
             return Explanation(best, side.left(best))
         best = better

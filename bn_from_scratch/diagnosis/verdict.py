@@ -2,8 +2,10 @@
 
 import dataclasses
 import textwrap
+from typing import Any
 
 from bn_from_scratch.checker.mistakes import Mistake
+from bn_from_scratch.diagnosis.evidence import Deviation
 
 SHOWN = 5  # of the differences
 
@@ -15,14 +17,14 @@ class Cause:
     mistake: Mistake
     side: str  # who does it: "a", "b", or "a and b" where they differ by a number
     evidence: str
-    alternatives: tuple = ()  # names that fit the record as well
+    alternatives: tuple[str, ...] = ()  # names that fit the record as well
 
     @property
-    def name(self):
+    def name(self) -> str:
         """The name of the mistake."""
         return self.mistake.name
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """The cause as JSON has it."""
         return {
             "cause": self.name,
@@ -41,15 +43,15 @@ class Diagnosis:
     unexplained: what no known cause gives, in words.  notes: what the record lacks.
     """
 
-    names: tuple
+    names: tuple[str, str]
     equal: bool
-    causes: list = dataclasses.field(default_factory=list)
-    differences: dict = dataclasses.field(default_factory=dict)
-    unexplained: list = dataclasses.field(default_factory=list)
-    notes: list = dataclasses.field(default_factory=list)
+    causes: list[Cause] = dataclasses.field(default_factory=list)
+    differences: dict[str, Deviation] = dataclasses.field(default_factory=dict)
+    unexplained: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
     layer: str = ""
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """The diagnosis as JSON has it."""
         return {
             "layer": self.layer,
@@ -60,7 +62,7 @@ class Diagnosis:
             "notes": self.notes,
         }
 
-    def __str__(self):
+    def __str__(self) -> str:
         one, other = self.names
         pair = (
             f"{self.layer}: {one} and {other}" if self.layer else f"{one} and {other}"
@@ -97,20 +99,20 @@ class Diagnosis:
 class ModelDiagnosis:
     """A Diagnosis of every pair of layers in two models."""
 
-    layers: list
-    notes: list = dataclasses.field(default_factory=list)
+    layers: list[Diagnosis]
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     @property
-    def equal(self):
+    def equal(self) -> bool:
         """Whether all pairs are, and none is without a partner."""
         return not self.notes and all(layer.equal for layer in self.layers)
 
     @property
-    def causes(self):
+    def causes(self) -> list[Cause]:
         """Those of all pairs, in order."""
         return [cause for layer in self.layers for cause in layer.causes]
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """The diagnoses as JSON has them."""
         return {
             "equal": self.equal,
@@ -118,7 +120,7 @@ class ModelDiagnosis:
             "notes": self.notes,
         }
 
-    def __str__(self):
+    def __str__(self) -> str:
         notes = [line for note in self.notes for line in _wrapped(f"- {note}")]
         return "\n".join([*map(str, self.layers), *notes])
 
