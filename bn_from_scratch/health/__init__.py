@@ -8,3 +8,7 @@ from bn_from_scratch.health.examine import health
 from bn_from_scratch.health.report import Health
 
 __all__ = ["Health", "health"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+from typing import Any
 
 import numpy as np
 
@@ -23,46 +24,46 @@ class Examined:
 
     description: Description
     framework: str
-    inputs: list = dataclasses.field(default_factory=list)
+    inputs: list[np.ndarray] = dataclasses.field(default_factory=list)
     output_gap: float | None = None
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.description, name)
 
     @property
-    def eps(self):
+    def eps(self) -> float | None:
         return self.settings["eps"]
 
     @property
-    def moves_when_frozen(self):
+    def moves_when_frozen(self) -> bool:
         return self.framework in MOVE_WHEN_FROZEN
 
     @property
-    def has_statistics(self):
+    def has_statistics(self) -> bool:
         return {"moving_mean", "moving_var"} <= self.state.keys()
 
     @property
-    def mean(self):
+    def mean(self) -> np.ndarray:
         return self.state["moving_mean"].astype(np.float64)
 
     @property
-    def var(self):
+    def var(self) -> np.ndarray:
         return self.state["moving_var"].astype(np.float64)
 
     @property
-    def factor(self):
+    def factor(self) -> np.ndarray:
         """What prediction multiplies each channel with.  [C]"""
         gamma = self.state.get("gamma", np.ones_like(self.var))
         return spec.prediction(self.mean, self.var, gamma, 0, self.eps)[0]
 
     @property
-    def n(self):
+    def n(self) -> int:
         """Values per channel in a call with the batch."""
         axis = self.settings["axis"]
         return min(spec.values_per_channel(X.shape, axis) for X in self.inputs)
 
     @functools.cached_property
-    def gap(self):
+    def gap(self) -> float | None:
         """How far apart training and prediction put X_hat, root mean square."""
         if not (self.inputs and self.has_statistics):
             return None
@@ -79,7 +80,7 @@ class Examined:
         return float(max(gaps))
 
 
-def health(model, batch=None, variables=None):
+def health(model: Any, batch: Any = None, variables: Any = None) -> Health:
     """The Health of a model's batch norms, or of those in a file.
 
     model: a torch.nn.Module, a functional or sequential keras.Model, a Flax module
@@ -95,7 +96,7 @@ def health(model, batch=None, variables=None):
     return Health(name, [row(layer) for layer in layers])
 
 
-def row(layer):
+def row(layer: Examined) -> Row:
     """What is seen of one layer."""
     found = {s: s.evidence(layer) for s in SYMPTOMS}
     found = [(s, text) for s, text in found.items() if text]

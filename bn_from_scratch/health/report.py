@@ -2,11 +2,11 @@
 
 import dataclasses
 import textwrap
+from typing import Any
 
+from bn_from_scratch.health.symptoms import Symptom
 from bn_from_scratch.presentation.table import table
 from bn_from_scratch.surgery.description import Description
-
-ADVICE = {"initial_indent": "  -> ", "subsequent_indent": "     "}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Row:
     n: int | None
     gap: float | None
     output_gap: float | None
-    symptoms: list
+    symptoms: list[tuple[Symptom, str]]
 
     @property
-    def cells(self):
+    def cells(self) -> list[Any]:
         d = self.description
         size = "-" if d.num_features is None else d.num_features
         n = "-" if self.n is None else self.n
@@ -34,7 +34,7 @@ class Row:
         names = ", ".join(s.name for s, _ in self.symptoms) or "well"
         return [d.name, d.kind, size, n, *gaps, names]
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         name, kind, *_ = self.cells
         found = [
             {"symptom": s.name, "evidence": text, "advice": s.advice}
@@ -50,29 +50,31 @@ class Health:
     """Every batch norm of a model, in its order; `str` is a table with advice."""
 
     model: str
-    rows: list
+    rows: list[Row]
 
     @property
-    def well(self):
+    def well(self) -> bool:
         return not any(row.symptoms for row in self.rows)
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """The same as plain Python, for JSON."""
         rows = [row.as_dict() for row in self.rows]
         return {"model": self.model, "well": self.well, "layers": rows}
 
-    def __str__(self):
+    def __str__(self) -> str:
         header = ["layer", "kind", "channels", "values", "gap", "output", "seen"]
         lines = [table(header, [row.cells for row in self.rows])]
         for symptom, places in self.by_symptom().items():
             lines += ["", f"{symptom.name}:"]
             lines += [f"  {layer}: {evidence}" for layer, evidence in places]
-            lines += textwrap.wrap(symptom.advice, 88, **ADVICE)
+            lines += textwrap.wrap(
+                symptom.advice, 88, initial_indent="  -> ", subsequent_indent="     "
+            )
         return "\n".join(lines)
 
     __repr__ = __str__  # a notebook shows the last value of a cell by it
 
-    def by_symptom(self):
+    def by_symptom(self) -> dict[Symptom, list[tuple[str, str]]]:
         """{Symptom: [(layer, evidence)]}: what layers share is said once."""
         found = {}
         for row in self.rows:

@@ -6,6 +6,7 @@ evidence in words, or nothing where all is well, and advice.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class Symptom:
     """One way for a batch norm to be unwell."""
 
     name: str
-    evidence: Callable
+    evidence: Callable[[Any], Any]  # of an `Examined` -> words, or what is false
     advice: str
 
 
