@@ -169,6 +169,7 @@ def _check_shape(key, value, wanted):
 
 def save(record: Record, path: str | PathLike[str]) -> None:
     """Write a record to a .safetensors or .npz file, whole or not at all."""
+    path = pathlib.Path(path)
     recordings(record)
     if _kind(path) == ".safetensors":
         save_weights(path, record)
@@ -180,6 +181,7 @@ def save(record: Record, path: str | PathLike[str]) -> None:
 
 def load(path: str | PathLike[str]) -> Record:
     """The record of a file; ValueError for one that is corrupt or holds no record."""
+    path = pathlib.Path(path)
     if _kind(path) == ".safetensors":
         record = load_weights(path)
     else:

@@ -54,7 +54,8 @@ class Examined:
     def factor(self) -> np.ndarray:
         """What prediction multiplies each channel with.  [C]"""
         gamma = self.state.get("gamma", np.ones_like(self.var))
-        return spec.prediction(self.mean, self.var, gamma, 0, self.eps)[0]
+        beta, eps = np.zeros_like(self.var), self.settings["eps"]
+        return spec.prediction(self.mean, self.var, gamma, beta, eps)[0]
 
     @property
     def n(self) -> int:
@@ -67,15 +68,12 @@ class Examined:
         """How far apart training and prediction put X_hat, root mean square."""
         if not (self.inputs and self.has_statistics):
             return None
-        axis, gaps, neutral = (
-            self.settings["axis"],
-            [],
-            (1 + 0 * self.var, 0 * self.mean),
-        )
+        axis, eps = self.settings["axis"], self.settings["eps"]
+        gaps, neutral = [], (1 + 0 * self.var, 0 * self.mean)
         for X in self.inputs:
             batch = spec.batch_stats(X, axis)
             pair = batch, (self.mean, self.var)
-            a, b = (spec.normalize(X, *s, *neutral, self.eps, axis) for s in pair)
+            a, b = (spec.normalize(X, *s, *neutral, eps, axis) for s in pair)
             gaps.append(np.sqrt(np.square(a - b).mean()))
         return float(max(gaps))
 

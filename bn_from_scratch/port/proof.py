@@ -176,7 +176,7 @@ def _answer(framework, norm, X, dY, training, variances):
         _, momentum = norm.numbers()
         kept = (1 - momentum) * before.astype(np.float64)
         n = values_per_channel(X.shape)
-        moved = (result["moving_var"] - kept) / unbiased(1, n, correction)
+        moved = (result["moving_var"] - kept) / unbiased(np.array(1.0), n, correction)
         result["moving_var"] = kept + moved
     return result
 
