@@ -51,6 +51,13 @@ def test_the_mode_is_the_layers_not_the_gradients():
     assert all(torch.equal(v, before[k]) for k, v in layer.state_dict().items())
 
 
+@pytest.mark.parametrize("mode", [True, False])
+def test_a_probe_leaves_the_mode_as_it_was(mode):
+    layer, X = bn.BatchNorm(5, 2).train(mode), np.ones((9, 5), "float32")
+    bn.probe(layer, X, X, training=not mode)
+    assert layer.training == mode
+
+
 def test_prediction_then_training_then_backward():
     """The update in place must not disturb a graph that is still to run backward."""
     layer = layer_after_a_batch()

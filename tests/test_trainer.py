@@ -132,6 +132,19 @@ def test_evaluation_leaves_the_weights_alone(bn, norm):
         np.testing.assert_array_equal(value, before[name])
 
 
+def test_weights_that_were_taken_stay_as_they_were(bn):
+    """While the model goes on: they are copies."""
+    trainer = bn.Trainer(progress=False)
+    trainer.prepare(bn.BNLeNet(dtype="float64"))
+    taken = trainer.get_weights()
+    before = {name: w.copy() for name, w in taken.items()}
+    rng = np.random.default_rng(0)
+    trainer.train_step(rng.uniform(0, 1, (8, 1, 28, 28)), np.arange(8))
+    for name, w in taken.items():
+        np.testing.assert_array_equal(w, before[name])
+    assert not np.array_equal(trainer.get_weights()["bn1.gamma"], taken["bn1.gamma"])
+
+
 def test_a_gpu_that_is_not_there(bn):
     trainer = bn.Trainer(device="auto", progress=False)
     trainer.prepare(bn.LeNet())

@@ -55,6 +55,35 @@ def test_the_seed_orders_the_batches(garments):
     assert losses(0) != losses(1)
 
 
+def test_every_epoch_has_an_order_of_its_own(garments):
+    class Recording(Softmax):
+        seen = ()
+
+        def train_step(self, X, y):
+            self.seen = *self.seen, y
+            return super().train_step(X, y)
+
+    trainer = Recording(max_epochs=2, batch_size=320, seed=3, progress=False)
+    trainer.fit(new_model(), garments)
+    want = [y for e in (0, 1) for _, y in garments.train_batches(320, 3, e)]
+    np.testing.assert_array_equal(trainer.seen, want)
+    assert not np.array_equal(want[0], want[2])
+
+
+def test_images_per_second_leave_out_the_step_that_compiles(garments, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(training.time, "perf_counter", lambda: clock[0])
+
+    class Slow(Softmax):
+        def train_step(self, X, y):
+            clock[0] += 0.5 if clock[0] else 100
+            return super().train_step(X, y)
+
+    history = Slow(max_epochs=1, batch_size=100).fit(new_model(), garments)
+    assert history.seconds == 100 + 5 * 0.5
+    assert history.images_per_second == 500 / (5 * 0.5)
+
+
 def test_the_seed_orders_what_statistics_are_taken_of(garments):
     """Whole batches, of the trainer's size, seed and dtype."""
 
