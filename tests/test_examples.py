@@ -27,9 +27,28 @@ AREAS = {
     "training": ["History", "Trainer"],
     "surgery.description": ["Description"],
     "checker": ["Verdict"],
+    "checker.adapters.numpy": ["Layer"],
+    "checker.cases": ["Case"],
+    "checker.comparison": ["Comparison"],
+    "checker.judge": ["Difference", "Judgement"],
+    "checker.layer_script": ["ModelLayer"],
+    "checker.mistakes": ["Mistake"],
+    "checker.model": ["Steps"],
+    "checker.sandbox": ["AnswerError", "Failure"],
+    "checker.verdict": ["Finding", "Verdict"],
     "port": ["Report"],
-    "diagnosis": ["Cause", "Diagnosis"],
+    "port.content": ["Content", "Norm"],
+    "diagnosis": ["Cause", "Diagnosis", "ModelDiagnosis"],
+    "diagnosis.evidence": ["Deviation"],
+    "diagnosis.prediction": ["Hypothesis"],
+    "diagnosis.recording": ["Event", "Recording"],
+    "diagnosis.scale": ["Scale"],
+    "diagnosis.search": ["Explanation"],
+    "diagnosis.side": ["Side"],
     "health": ["Health"],
+    "health.examine": ["Examined"],
+    "health.report": ["Health", "Row"],
+    "health.symptoms": ["Symptom"],
 }
 # Examples that are still to be written.
 NOT_YET = {
@@ -37,10 +56,6 @@ NOT_YET = {
     "tensorflow": set(CLASSES),
     "jax": set(CLASSES),
     "mxnet": set(CLASSES),
-    "checker": {"Verdict"},
-    "port": {"Report"},
-    "diagnosis": {"Cause", "Diagnosis"},
-    "health": {"Health"},
 }
 
 

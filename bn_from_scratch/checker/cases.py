@@ -18,7 +18,13 @@ SHAPES: dict[str, tuple[int, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One call: its arguments, and what to read off it."""
+    """One call: its arguments, and what to read off it.
+
+    >>> X, dY, vectors = inputs((5, 2), "numpy")
+    >>> case = Case("2-D", {"X": X}, outputs=("mean", "var"))
+    >>> case.arguments["X"].shape, case.tolerance
+    ((5, 2), 0.0005)
+    """
 
     name: str
     arguments: dict[str, np.ndarray]  # in the order of the call

@@ -19,7 +19,14 @@ Prediction = tuple[Key, np.ndarray | None]  # None: of the END
 
 
 class Comparison:
-    """The outputs of one task by key, (case, output): observed, right, and wrong."""
+    """The outputs of one task by key, (case, output): observed, right, and wrong.
+
+    >>> case = tasks.cases("batch_stats", "numpy")[0]
+    >>> outputs = tasks.expected("batch_stats", case, "numpy", together([]))
+    >>> observed = {case.name: {name: value() for name, value in outputs}}
+    >>> sorted(Comparison("batch_stats", "numpy", observed).wrong)
+    [('4-D', 'arguments left alone'), ('4-D', 'mean'), ('4-D', 'var')]
+    """
 
     def __init__(self, name: str, framework: str, observed: ObservedTask) -> None:
         self.name = name

@@ -21,7 +21,12 @@ TRIPLES = 3000  # at most, of mistakes tried together after every one and every 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """One output that is not what the spec says."""
+    """One output that is not what the spec says.
+
+    >>> case = tasks.cases("batch_stats", "numpy")[0]
+    >>> Difference(case, "mean", np.zeros(2), None).case.name
+    '2-D'
+    """
 
     case: Case
     output: str
@@ -34,6 +39,10 @@ class Judgement:
     """What is known about one task: its mistakes, and differences they leave open.
 
     The difference of the smallest case comes first.
+
+    >>> missing = judge("batch_stats", "numpy", {})
+    >>> missing.right, missing.mistakes, missing.unexplained[0].output
+    (False, [], 'mean')
     """
 
     right: bool

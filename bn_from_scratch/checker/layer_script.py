@@ -120,7 +120,13 @@ def expected(case: Case, framework: str, steps: model.Steps) -> Iterator[Output]
 
 
 class ModelLayer:
-    """The spec as a layer: what the script asks of every layer."""
+    """The spec as a layer: what the script asks of every layer.
+
+    >>> X = np.array([[-1.0, 3.0], [1.0, 5.0]])
+    >>> layer = ModelLayer(model.RIGHT, X, "numpy")
+    >>> layer.train(X).round(2).tolist()
+    [[-1.0, -1.0], [1.0, 1.0]]
+    """
 
     def __init__(self, steps: model.Steps, X: np.ndarray, framework: str) -> None:
         self.steps = steps

@@ -38,7 +38,13 @@ Step = Callable[..., Any]  # its arguments stand beside the right one
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
-    """Every step of batch normalization, right until a mistake replaces it."""
+    """Every step of batch normalization, right until a mistake replaces it.
+
+    >>> doubled = dataclasses.replace(RIGHT, mean=lambda X, axes: 2 * _mean(X, axes))
+    >>> X = np.array([[1.0], [3.0]])
+    >>> batch_stats(RIGHT, X, 1)[0].item(), batch_stats(doubled, X, 1)[0].item()
+    (2.0, 4.0)
+    """
 
     # Statistics: axes(ndim, channel_axis), mean(X, axes), var(X, mean, axes).
     axes: Step = spec.reduce_axes

@@ -20,7 +20,11 @@ CHECKING = "BN_CHECKING"  # set in the process: `check` called in an answer does
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """What a call raised instead of an answer."""
+    """What a call raised instead of an answer.
+
+    >>> print(Failure("ValueError", "no such axis", "answer.py, line 3"))
+    ValueError: no such axis (answer.py, line 3)
+    """
 
     type: str
     message: str
@@ -39,7 +43,12 @@ ObservedAnswer = dict[str, ObservedTask | Failure | None]
 
 
 class AnswerError(Exception):
-    """An answer that cannot be loaded, and why."""
+    """An answer that cannot be loaded, and why.
+
+    >>> _read(pathlib.Path("no answer"), Failure("Crash", "it died of SIGSEGV"))
+    Traceback (most recent call last):
+    bn_from_scratch.checker.sandbox.AnswerError: Crash: it died of SIGSEGV
+    """
 
 
 def run(

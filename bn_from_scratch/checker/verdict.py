@@ -19,7 +19,11 @@ SMALL = 40  # values: an array that can be read
 
 @dataclasses.dataclass
 class Finding:
-    """What is known about one task of an answer."""
+    """What is known about one task of an answer.
+
+    >>> Finding("normalize", UNWRITTEN).as_dict()["status"]
+    'not written yet'
+    """
 
     task: str
     status: str  # RIGHT, WRONG or UNWRITTEN
@@ -40,7 +44,11 @@ class Finding:
 
 @dataclasses.dataclass
 class Verdict:
-    """What is known about an answer; `str` is for its author."""
+    """What is known about an answer; `str` is for its author.
+
+    >>> print(Verdict("answer.py", "numpy", [Finding("normalize", RIGHT)]))
+    normalize: right
+    """
 
     name: str
     framework: str

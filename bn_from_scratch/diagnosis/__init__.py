@@ -11,9 +11,9 @@ spec answers the same (`prediction`, `side`, up to the rounding of `scale`), wit
 from bn_from_scratch.diagnosis.diagnose import diagnose
 from bn_from_scratch.diagnosis.recorder import record
 from bn_from_scratch.diagnosis.recording import load, save
-from bn_from_scratch.diagnosis.verdict import Cause, Diagnosis
+from bn_from_scratch.diagnosis.verdict import Cause, Diagnosis, ModelDiagnosis
 
-__all__ = ["Cause", "Diagnosis", "diagnose", "load", "record", "save"]
+__all__ = ["Cause", "Diagnosis", "ModelDiagnosis", "diagnose", "load", "record", "save"]
 
 
 def __dir__() -> list[str]:

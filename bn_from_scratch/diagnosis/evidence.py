@@ -20,7 +20,11 @@ from bn_from_scratch.diagnosis.side import Side
 
 @dataclasses.dataclass(frozen=True)
 class Deviation:
-    """Where two arrays are farthest apart, in units of what rounding may do."""
+    """Where two arrays are farthest apart, in units of what rounding may do.
+
+    >>> print(Deviation(("step1", "Y"), relative=0.25, channel=3, excess=1e4))
+    2.5e-01 in step1.Y, channel 3
+    """
 
     key: Key
     relative: float  # to the largest value there

@@ -24,7 +24,12 @@ GRADIENTS = ("dX", "dgamma", "dbeta")
 
 @dataclasses.dataclass(frozen=True)
 class Hypothesis:
-    """What a layer may be: the spec with these mistakes and these numbers."""
+    """What a layer may be: the spec with these mistakes and these numbers.
+
+    >>> right = Hypothesis(eps=1e-3)
+    >>> right.plus(BACKWARD[0]).without(BACKWARD[0]) == right
+    True
+    """
 
     mistakes: tuple[Mistake, ...] = ()
     eps: float = EPS

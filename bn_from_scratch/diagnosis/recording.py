@@ -47,7 +47,11 @@ EVENT_ORDER = ("step", "prediction", "half")
 
 @dataclasses.dataclass
 class Event:
-    """One call of the layer: what it was given and what it answered, by name."""
+    """One call of the layer: what it was given and what it answered, by name.
+
+    >>> Event("step1").training, Event("prediction").training
+    (True, False)
+    """
 
     name: str
     values: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -65,7 +69,11 @@ class Event:
 
 @dataclasses.dataclass
 class Recording:
-    """The record of one layer, sorted."""
+    """The record of one layer, sorted.
+
+    >>> recordings({"X": np.zeros((8, 5)), "eps": 1e-3})[""].num_features
+    5
+    """
 
     start: dict[str, np.ndarray]
     settings: dict[str, float]

@@ -20,7 +20,14 @@ CANCELLED = 64  # of the mean's square, likewise: what one pass may lose of a va
 
 
 class Scale:
-    """What rounding may do to the outputs of one event."""
+    """What rounding may do to the outputs of one event.
+
+    >>> X = np.arange(6.0).reshape(3, 2)
+    >>> event = Event("step1", {"X": X})
+    >>> scale = Scale(event, Recording({}, {}, {}, [event]))
+    >>> scale.n, scale.mean.tolist()
+    (3, [2.0, 3.0])
+    """
 
     def __init__(self, event: Event, recording: Recording) -> None:
         X = np.asarray(event.values["X"], np.float64)

@@ -13,7 +13,13 @@ TRIED = 300  # sets of causes at most, of one size and at the same numbers
 
 @dataclasses.dataclass
 class Explanation:
-    """What a side is taken to be, and what that leaves open."""
+    """What a side is taken to be, and what that leaves open.
+
+    >>> from bn_from_scratch.diagnosis.recording import recordings
+    >>> record = {"X": [[-1.0], [1.0]], "Y": [[-1.0], [1.0]]}
+    >>> explain(Side(recordings(record)[""], "a")).hypothesis.eps
+    0.0
+    """
 
     hypothesis: Hypothesis
     left: set[Key]  # keys that it does not explain

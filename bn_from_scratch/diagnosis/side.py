@@ -19,7 +19,14 @@ from bn_from_scratch.diagnosis.scale import Scale, distance
 
 
 class Side:
-    """The outputs of one record by key, (event, output), and what explains them."""
+    """The outputs of one record by key, (event, output), and what explains them.
+
+    >>> X = np.array([[-1.0], [1.0]])
+    >>> event = Event("prediction", {"X": X, "Y": X})
+    >>> side = Side(Recording({}, {}, {}, [event]), "a")
+    >>> side.explained(Hypothesis(eps=0.0)), side.explained(Hypothesis(eps=1.0))
+    (True, False)
+    """
 
     def __init__(self, recording: Recording, name: str) -> None:
         self.recording = recording

@@ -12,7 +12,12 @@ SHOWN = 5  # of the differences
 
 @dataclasses.dataclass(frozen=True)
 class Cause:
-    """One thing in which two layers differ, and what shows it."""
+    """One thing in which two layers differ, and what shows it.
+
+    >>> eps = Mistake("eps", {}, "the two add another eps", "Give both the same eps.")
+    >>> Cause(eps, "a and b", "a's eps fits 0.001, b's 1e-05").name
+    'eps'
+    """
 
     mistake: Mistake
     side: str  # who does it: "a", "b", or "a and b" where they differ by a number
@@ -41,6 +46,9 @@ class Diagnosis:
 
     differences: the largest of each output, relative to its channel's largest value.
     unexplained: what no known cause gives, in words.  notes: what the record lacks.
+
+    >>> print(Diagnosis(("a", "b"), equal=True))
+    a and b are equal, as far as rounding allows.
     """
 
     names: tuple[str, str]
@@ -97,7 +105,11 @@ class Diagnosis:
 
 @dataclasses.dataclass
 class ModelDiagnosis:
-    """A Diagnosis of every pair of layers in two models."""
+    """A Diagnosis of every pair of layers in two models.
+
+    >>> print(ModelDiagnosis([Diagnosis(("a", "b"), equal=True, layer="bn1")]))
+    bn1: a and b are equal, as far as rounding allows.
+    """
 
     layers: list[Diagnosis]
     notes: list[str] = dataclasses.field(default_factory=list)

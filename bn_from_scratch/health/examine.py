@@ -20,6 +20,11 @@ class Examined:
     """A batch norm, its framework, the inputs it got in a batch, and what came of it.
 
     output_gap: how far the model's output moves if this layer alone is in training.
+
+    >>> state = {"moving_mean": np.zeros(2), "moving_var": np.ones(2)}
+    >>> norm = Description("bn1", "BatchNorm", False, 2, 4, {"eps": 3.0}, state)
+    >>> Examined(norm, "torch").factor.tolist()
+    [0.5, 0.5]
     """
 
     description: Description

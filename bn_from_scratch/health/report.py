@@ -16,6 +16,10 @@ class Row:
     n: values per channel in the batch; gap: between training and prediction of the
     normalized input, in standard deviations; output_gap: of the model's output, if this
     layer alone changes its mode.  None where there was no batch.
+
+    >>> norm = Description("bn1", "BatchNorm2d", True, 6, 4, {}, {})
+    >>> Row(norm, n=None, gap=None, output_gap=None, symptoms=[]).cells
+    ['bn1', 'BatchNorm2d', 6, '-', '-', '-', 'well']
     """
 
     description: Description
@@ -47,7 +51,14 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Health:
-    """Every batch norm of a model, in its order; `str` is a table with advice."""
+    """Every batch norm of a model, in its order; `str` is a table with advice.
+
+    >>> norm = Description("bn1", "BatchNorm2d", True, 6, 4, {}, {})
+    >>> print(Health("model", [Row(norm, 64, 0.01, 0.02, [])]))
+    layer  kind         channels  values   gap  output  seen
+    -----  -----------  --------  ------  ----  ------  ----
+    bn1    BatchNorm2d         6      64  0.01    0.02  well
+    """
 
     model: str
     rows: list[Row]

@@ -19,7 +19,12 @@ GAP = 0.3  # standard deviations, root mean square
 
 @dataclasses.dataclass(frozen=True)
 class Symptom:
-    """One way for a batch norm to be unwell."""
+    """One way for a batch norm to be unwell.
+
+    >>> few = Symptom("few", lambda layer: layer.n < 2 and f"{layer.n}", "Take more.")
+    >>> few.name
+    'few'
+    """
 
     name: str
     evidence: Callable[[Any], Any]  # of an `Examined` -> words, or what is false

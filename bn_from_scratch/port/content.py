@@ -18,6 +18,11 @@ class Norm:
     state: gamma, beta, moving_mean, moving_var [C], without those it does not have.
     own: the same arrays under the names, or in the order, that the file has.
     filled: what its framework's layer must have, put there as ones or zeros.
+
+    >>> vector = np.ones(3, np.float32)
+    >>> norm = Norm({"moving_mean": vector, "moving_var": vector}, filled=("gamma",))
+    >>> norm.size, norm.dtype, [*norm.full()]
+    (3, 'float32', ['gamma', 'moving_mean', 'moving_var'])
     """
 
     state: dict[str, np.ndarray]
@@ -58,6 +63,11 @@ class Content:
 
     others: the other parameters, in the layout of the framework, named "conv1.weight".
     left: names of what is neither.
+
+    >>> vector = np.ones(3, np.float32)
+    >>> norm = Norm({"moving_mean": vector, "moving_var": vector})
+    >>> check(Content("torch", {"bn1": norm})).dtype
+    'float32'
     """
 
     framework: str  # one of backends.NAMES, or EXCHANGE

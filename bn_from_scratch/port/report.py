@@ -14,6 +14,11 @@ class Report:
 
     notes: what was assumed, and what the layers must be made with.  left: the names in
     the source that were not carried.
+
+    >>> rows = [{"layer": "bn", "channels": 6, "dtype": "float32", "prediction": 2e-7}]
+    >>> names = "torch", "mxnet"
+    >>> Report("model.pt", names, "batch norms: 1", rows, "model.params").largest
+    2e-07
     """
 
     source: str

@@ -26,7 +26,12 @@ def array(value: Any) -> np.ndarray:
 
 
 class Layer:
-    """A student's layer, as `layer_script` asks for it."""
+    """A student's layer, as `layer_script` asks for it.
+
+    >>> layer = Layer(lambda: lambda X, training: X - training, np.zeros((4, 2)))
+    >>> layer.train(np.ones((1, 2))).tolist(), layer.predict(np.ones((1, 2))).tolist()
+    ([[0.0, 0.0]], [[1.0, 1.0]])
+    """
 
     def __init__(self, make: Callable[[], Any], X: np.ndarray) -> None:
         self.layer: Any = make()
