@@ -10,8 +10,9 @@ from bn_from_scratch.presentation.table import Figure, table
 
 @dataclass
 class Report:
-    """rows: the proof, a dict per layer and dtype.  written: the path of the new file.
+    """What was carried, and how it was proven; `str` is a table.
 
+    rows: the proof, a dict per layer and dtype.  written: the path of the new file.
     notes: what was assumed, and what the layers must be made with.  left: the names in
     the source that were not carried.
 
