@@ -1,10 +1,12 @@
 """What the package shows of itself: names, help and version, whatever is installed."""
 
 import ast
+import importlib
 import importlib.metadata
 import inspect
 import pathlib
 import pkgutil
+import pydoc
 import subprocess
 import sys
 import tomllib
@@ -140,3 +142,26 @@ def test_a_checkout_that_is_not_installed_has_it_too(monkeypatch, tmp_path):
     copied = tmp_path / "bn_from_scratch" / "__init__.py"
     monkeypatch.setattr(bn_from_scratch, "__file__", str(copied))
     assert bn_from_scratch.__version__ == "0+unknown"
+
+
+@pytest.mark.parametrize(
+    "area, names",
+    [
+        ("checker", ["Verdict", "assert_right", "check"]),
+        ("port", ["Report", "evaluate", "port"]),
+        (
+            "diagnosis",
+            [
+                *("Cause", "Diagnosis", "ModelDiagnosis"),
+                *("diagnose", "load", "record", "save"),
+            ],
+        ),
+        ("health", ["Health", "health"]),
+    ],
+)
+def test_dir_of_an_area_shows_its_interface(area, names):
+    module = importlib.import_module(f"bn_from_scratch.{area}")
+    assert dir(module) == names
+    shown = pydoc.render_doc(module, renderer=pydoc.plaintext)
+    for name in names:
+        assert f"    {name}(" in shown or f"class {name}(" in shown
