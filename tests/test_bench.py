@@ -6,36 +6,53 @@ import numpy as np
 import pytest
 from conftest import load_or_skip
 
-from bn_from_scratch import cli
+from bn_from_scratch import backends, cli
 from bn_from_scratch.compare import bench
 
+SHAPES = ((4, 3, 5, 2), (8, 3, 2, 2))
+SMALL = {"shapes": SHAPES, "growth": (1, 3)}
 
-@pytest.fixture
-def small(monkeypatch):
-    monkeypatch.setattr(bench, "SHAPES", ((4, 3, 5, 2), (8, 3, 2, 2)))
-    monkeypatch.setattr(bench, "LARGE", (4, 3, 5, 2))
-    monkeypatch.setattr(bench, "GROWTH", (1, 3))
+
+@pytest.fixture(autouse=True)
+def one_step_a_sample(monkeypatch):
     monkeypatch.setattr(bench, "SAMPLE_SECONDS", 0)
 
 
-def test_each_shape_and_each_growth_has_a_row(bn, small, capsys):
+def test_each_shape_and_each_growth_has_a_row(bn):
     name = bn.__package__.rpartition(".")[2]
-    options = ["bench", "--backends", name, "--rounds", "2"]
-    assert cli.main([*options, "--json"]) == 0
-    results = json.loads(capsys.readouterr().out)
+    results = bench.compare_speed([name], **SMALL, rounds=2)
     assert [row["shape"] for row in results["speed"]] == [[4, 3, 5, 2], [8, 3, 2, 2]]
     assert [row["times"] for row in results["growth"]] == [1, 3]
     for row in results["speed"] + results["growth"]:
         assert row["backend"] == name
         assert min(row[norm] for norm in bench.NORMS) > 0
         assert row["fused/builtin"] > 0
-    kept = results["kept"][0]
+    (kept,) = results["kept"]
+    assert kept["shape"] == [4, 3, 5, 2]  # the largest
     assert all(kept[norm] is None or kept[norm] >= 0 for norm in bench.NORMS)
 
-    assert cli.main(options) == 0
-    shown = capsys.readouterr().out
+    shown = bench.render(results)
     assert "(8, 3, 2, 2)" in shown
     assert "fused/built-in" in shown
+
+
+def test_the_command_prints_tables_or_json(monkeypatch, capsys):
+    names, asked = backends.installed()[:1], []
+    measured = bench.compare_speed(names, **SMALL, rounds=1)
+
+    def compare_speed(names, rounds, progress):
+        asked.append((list(names), rounds))
+        return measured
+
+    monkeypatch.setattr(bench, "compare_speed", compare_speed)
+    options = ["bench", "--backends", *names, "--rounds", "2"]
+    assert cli.main([*options, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == measured
+    assert cli.main(options) == 0
+    shown = capsys.readouterr().out
+    assert "Growth with the number of examples, from (8, 3, 2, 2)." in shown
+    assert "besides X and Y, in sizes of X, (4, 3, 5, 2)." in shown
+    assert asked == [(names, 2)] * 2
 
 
 def test_both_passes_are_in_training(bn):

@@ -111,7 +111,7 @@ def run_bench(args):
     if args.rounds < 1:
         raise ValueError(f"rounds must be at least 1; got {args.rounds}")
     names = chosen_backends(args.backends)
-    results = bench.compare_speed(names, args.rounds, progress=say)
+    results = bench.compare_speed(names, rounds=args.rounds, progress=say)
     print(json.dumps(results, indent=1) if args.json else bench.render(results))
     return 0
 

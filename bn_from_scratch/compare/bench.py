@@ -5,6 +5,7 @@ what is reported are medians, and medians of the ratios within a turn.
 """
 
 import gc
+import math
 import os
 import statistics
 import time
@@ -18,29 +19,35 @@ from bn_from_scratch.presentation.table import table
 SHAPES = ((128, 6, 24, 24), (128, 16, 8, 8), (64, 64, 56, 56), (32, 256, 28, 28))
 NORMS = ("scratch", "fused", "builtin")
 GROWTH = (1, 2, 4, 8)  # times the examples of the second shape
-LARGE = SHAPES[2]  # arrays of this size come from the system, and go back to it
 SAMPLE_SECONDS = 0.02  # a short step is repeated until it takes this long
 ROUNDS = 9
 HELD = 6  # forward passes whose results are held at once
 
 
-def compare_speed(names, rounds=ROUNDS, progress=lambda text: None):
-    """Three lists of rows: times of each shape, of growing batches, and bytes kept."""
+def compare_speed(
+    names, shapes=SHAPES, growth=GROWTH, rounds=ROUNDS, progress=lambda text: None
+):
+    """Three lists of rows: times of each shape, of growing batches, and bytes kept.
+
+    The batch of the second shape grows; the bytes are those of the largest shape, for
+    large arrays come from the system, and go back to it.
+    """
+    second, largest = shapes[1], max(shapes, key=math.prod)
     results = {"speed": [], "growth": [], "kept": []}
     for name in names:
         bn = backends.load(name)
-        for shape in SHAPES:
+        for shape in shapes:
             progress(f"{name}, shape {shape}")
             row = {"backend": name, "shape": list(shape)}
             results["speed"].append(row | timings(bn, shape, rounds))
-        N, *rest = SHAPES[1]
-        for times in GROWTH:
-            progress(f"{name}, {times} times {SHAPES[1]}")
+        N, *rest = second
+        for times in growth:
+            progress(f"{name}, {times} times {second}")
             row = {"backend": name, "times": times}
             results["growth"].append(row | timings(bn, (times * N, *rest), rounds))
         progress(f"{name}, bytes kept for backward")
-        kept = {norm: kept_for_backward(bn, norm) for norm in NORMS}
-        results["kept"].append({"backend": name, "shape": list(LARGE)} | kept)
+        kept = {norm: kept_for_backward(bn, norm, largest) for norm in NORMS}
+        results["kept"].append({"backend": name, "shape": list(largest)} | kept)
     return results
 
 
@@ -80,7 +87,7 @@ def repetitions(step):
     return max(1, round(SAMPLE_SECONDS / seconds(step, 1)))
 
 
-def kept_for_backward(bn, norm, shape=LARGE):
+def kept_for_backward(bn, norm, shape):
     """Bytes that a forward pass leaves for backward, besides X and Y.
 
     Measured as the growth of the process's resident memory, while the results of
@@ -96,7 +103,7 @@ def kept_for_backward(bn, norm, shape=LARGE):
         before = now
     if growth[-1] is None:
         return None
-    return max(0, growth[-1] - 4 * int(np.prod(shape)))
+    return max(0, growth[-1] - 4 * math.prod(shape))
 
 
 def resident_bytes():
@@ -109,6 +116,7 @@ def resident_bytes():
 
 def render(results):
     """Three tables, and how to read them."""
+    second, largest = results["speed"][1]["shape"], results["kept"][0]["shape"]
     titles = ["plain", "fused", "built-in"]
     ratios = ["plain/built-in", "fused/built-in"]
     lines = ["Forward + backward in training, float32; medians, milliseconds.", ""]
@@ -117,17 +125,17 @@ def render(results):
         for row in results["speed"]
     ]
     lines += [table(["backend", "shape", *titles, *ratios], rows), ""]
-    lines += [f"Growth with the number of examples, from {_shape(SHAPES[1])}.", ""]
+    lines += [f"Growth with the number of examples, from {_shape(second)}.", ""]
     rows = [
         [row["backend"], f"{row['times']}x", *_figures(row)]
         for row in results["growth"]
     ]
     lines += [table(["backend", "examples", *titles, *ratios], rows), ""]
     lines += [
-        f"Memory kept for backward besides X and Y, in sizes of X, {_shape(LARGE)}.",
+        f"Memory kept for backward besides X and Y, in sizes of X, {_shape(largest)}.",
         "",
     ]
-    size = 4 * int(np.prod(LARGE))
+    size = 4 * math.prod(largest)
     rows = [
         [row["backend"], *(_times(row[norm], size) for norm in NORMS)]
         for row in results["kept"]
