@@ -1,11 +1,59 @@
-"""Fixtures.  The first test that needs a backend loads it; absent ones are skipped."""
+"""How the tests run, and fixtures.
+
+The first test that needs a backend loads it; absent ones are skipped.
+"""
 
 import functools
+import gc
+import os
 
+import properties  # noqa: F401, the default profile
 import pytest
+import scheduling
 
 from bn_from_scratch import backends, data
 from bn_from_scratch.surgery import folding, proof
+
+# --- How the tests run ---------------------------------------------------------------
+
+# A worker has one core: more threads would only wait for each other.  The frameworks
+# read this when they are loaded; processes that a test starts inherit it.
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+}
+for name, value in ONE_THREAD.items():
+    os.environ.setdefault(name, value)
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Two for the whole suite; a file that is asked for by name runs right here."""
+    return 0 if config.args_source == config.ArgsSource.ARGS else 2
+
+
+def pytest_xdist_make_scheduler(config, log):
+    if config.option.dist == "loadscope":
+        return scheduling.FromBothEnds(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: scheduling.place(item.nodeid))
+
+
+def pytest_collection_finish():
+    settle()
+
+
+def settle():
+    """What is loaded by now stays: the garbage collector need not look through it."""
+    gc.collect()
+    gc.freeze()
+
+
+settle_after = functools.cache(lambda backend: settle())
+
+# --- Fixtures ------------------------------------------------------------------------
 
 
 @pytest.fixture(params=backends.NAMES)
@@ -18,7 +66,9 @@ def load_or_skip(name):
     if lacking := backends.missing(name):
         reason = f"{name}: {', '.join(lacking)} is not installed"
         pytest.skip(reason, allow_module_level=True)
-    return backends.load(name, dtype="float64")
+    bn = backends.load(name, dtype="float64")
+    settle_after(name)
+    return bn
 
 
 @pytest.fixture(params=["scratch", "builtin"])

@@ -5,8 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from properties import tried
 from tolerances import TOLERANCE
 
 from bn_from_scratch import spec
@@ -239,11 +240,7 @@ def test_training_has_no_default(bn):
         bn.batch_norm(*(to(v) for v in (X, *state.values())))
 
 
-@settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@tried(15, HealthCheck.function_scoped_fixture)
 @given(
     sizes=st.tuples(st.integers(2, 7), st.integers(1, 5)),
     space=st.lists(st.integers(1, 4), max_size=3),

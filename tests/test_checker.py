@@ -216,16 +216,28 @@ def test_a_file_that_is_not_there():
     ],
 )
 def test_an_answer_that_cannot_be_run_is_told_why(answer, text, said):
-    start = time.monotonic()
     seconds = 3 if "while" in text else 120
     found = check(answer(text), framework="numpy", seconds=seconds, memory=512)
     assert str(found).startswith("answer.py cannot be run: ")
     assert said in str(found)
-    assert time.monotonic() - start < 60
 
 
-def test_a_call_that_never_ends_leaves_the_tasks_before_it(answer):
-    text = RIGHT.replace("    X_hat = (X", "    while True: pass\n    X_hat = (X", 1)
+def test_a_call_that_never_ends_leaves_the_tasks_before_it(
+    answer, tmp_path, monkeypatch
+):
+    begun = tmp_path / "begun"
+    never = f"    import pathlib; pathlib.Path({str(begun)!r}).touch()\n"
+    never += "    while True: pass\n"
+    text = RIGHT.replace("    X_hat = (X", f"{never}    X_hat = (X", 1)
+    wait = subprocess.Popen.wait
+
+    def wait_from_then_on(process, seconds=None):
+        """The limit begins with that call, however busy the machine is until then."""
+        while seconds and not begun.exists() and process.poll() is None:
+            time.sleep(0.05)
+        return wait(process, seconds and 0.1)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", wait_from_then_on)
     found = check(answer(text), seconds=15)
     assert str(found) == (
         "batch_stats: right\n"
@@ -248,8 +260,16 @@ def test_what_an_answer_starts_ends_with_it(answer, tmp_path):
     )
     check(answer(text), framework="numpy")
     pid = (tmp_path / "pid").read_text()
+    deadline = time.monotonic() + 60
+    while lives(pid):  # it was killed; on a busy machine it takes a while to die
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def lives(pid):
+    """Whether a process runs or sleeps; Z is one that is dead, and not yet buried."""
     listed = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True)
-    assert listed.stdout.decode().strip() in ("", "Z", "Zs")
+    return listed.stdout.decode().strip()[:1] not in ("", "Z", "X")
 
 
 def test_what_an_answer_prints_disturbs_nothing(answer, capfd):

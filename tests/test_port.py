@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import load_or_skip, small_garments
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
+from properties import tried
 
 from bn_from_scratch import backends, lenet, training
 from bn_from_scratch.backends.norms import norm_layer
@@ -214,11 +215,7 @@ def test_the_matrix(tmp_path):
 # --- Batch norms ---------------------------------------------------------------------
 
 
-@settings(
-    max_examples=10,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@tried(10, HealthCheck.function_scoped_fixture)
 @given(
     pair=st.sampled_from(PAIRS),
     suffixes=st.tuples(st.integers(0, 2), st.integers(0, 2)),

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import SLIGHTLY, load_or_skip
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import tried
 
 bn = load_or_skip("jax")
 
@@ -596,7 +597,7 @@ def test_the_proof_finds_who_reads_in_secret():
 # --- Properties ---------------------------------------------------------------------
 
 
-@settings(max_examples=5, deadline=None)
+@tried(5)
 @given(
     st.floats(1e-6, 1),
     st.floats(0.01, 1),

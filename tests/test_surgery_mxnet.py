@@ -6,8 +6,9 @@ from functools import partial
 import numpy as np
 import pytest
 from conftest import SLIGHTLY, load_or_skip
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import tried
 
 bn = load_or_skip("mxnet")
 mxnet = pytest.importorskip("mxnet")
@@ -25,7 +26,6 @@ IMAGES = rng.normal(size=(3, 3, 32, 32))
 FEATURES = rng.normal(1, 2, (8, 5))
 KINDS = ("gamma", "beta", "moving_mean", "moving_var")
 WORDS = {"gamma": "scale", "beta": "center"}
-slow = settings(deadline=None, max_examples=20)
 
 
 def to_mxnet(array):
@@ -812,7 +812,7 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
-@slow
+@tried(20)
 @given(SETTINGS, st.integers(2, 5), st.integers(0, 9))
 def test_there_and_back(words, num_dims, seed):
     X = rng.normal(size=(5, 4, 3, 2, 2)[:num_dims])
@@ -831,7 +831,7 @@ def test_there_and_back(words, num_dims, seed):
     assert_same_state(there.state, before.state)
 
 
-@slow
+@tried(20)
 @given(
     st.sampled_from(sorted(LINEAR)),
     st.booleans(),

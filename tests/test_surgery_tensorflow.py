@@ -7,8 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 from conftest import SLIGHTLY, load_or_skip
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import tried
 
 bn = load_or_skip("tensorflow")
 
@@ -676,7 +677,7 @@ def test_what_is_not_built_cannot_be_folded():
 # --- Properties ---------------------------------------------------------------------
 
 
-@settings(max_examples=8, deadline=None)
+@tried(8)
 @given(
     st.floats(1e-6, 1),
     st.floats(0.01, 1),

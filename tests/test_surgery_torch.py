@@ -7,8 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 from conftest import SLIGHTLY, load_or_skip
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import tried
 from resnet import ResNet18
 
 bn = load_or_skip("torch")
@@ -24,7 +25,6 @@ NUMBER = r"(\d\.\de[+-]\d\d|inf)"
 IMAGES = rng.normal(size=(4, 3, 20, 20))
 FEATURES = rng.normal(1, 2, (8, 5))
 KINDS = ("gamma", "beta", "moving_mean", "moving_var")
-slow = settings(deadline=None, max_examples=20)
 
 
 @torch.no_grad()
@@ -741,7 +741,7 @@ SETTINGS = st.fixed_dictionaries(
 ).filter(lambda w: w["center"] or w["scale"] or w["statistics"] == "moving")
 
 
-@slow
+@tried(20)
 @given(SETTINGS, st.integers(2, 5), st.integers(1, 4), st.booleans())
 def test_there_and_back(words, num_dims, num_features, training):
     layer = bn.builtin(num_features, num_dims, **words).train(training)
@@ -764,7 +764,7 @@ def test_there_and_back(words, num_dims, num_features, training):
         np.testing.assert_array_equal(there.state[name], v)
 
 
-@slow
+@tried(20)
 @given(
     st.sampled_from(sorted(set(LINEAR) - {"sequence"})),
     st.booleans(),
