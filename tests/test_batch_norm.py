@@ -225,7 +225,7 @@ def test_the_function_is_that_of_the_spec(bn, training, shape):
 def test_the_variance_of_one_value_is_0(bn, correction):
     """Also the unbiased one: not 0 / 0, which a sum would keep for ever."""
     to, back = framework(bn)
-    cumulate = importlib.import_module(f"{bn.__name__}.statistics").cumulate
+    cumulate = importlib.import_module(f"{bn.__package__}.statistics").cumulate
     none, one = np.zeros(2), np.array([3.0, 5.0])
     given = none, none, np.zeros(()), one, none, np.ones(())
     got = cumulate(*map(to, given), correction)
