@@ -11,7 +11,7 @@ export UV_FIND_LINKS ?= $(subst $(SPACE),$(COMMA),$(FIND_LINKS))
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 PYTHON := $(or $(shell command -v python3.11 2>/dev/null),python3)
 
-.PHONY: demo test test-notebooks mutants notebooks solutions book lint clean
+.PHONY: demo test test-all test-notebooks mutants notebooks solutions book lint clean
 
 demo: .venv/ready
 	$(UV) run bn compare layer
@@ -20,13 +20,17 @@ demo: .venv/ready
 test: .venv/ready
 	$(UV) run pytest
 
+# Then the same at full size: more examples of each property, more planted causes.
+test-all: test
+	$(UV) run pytest -m "slow or hypothesis" --hypothesis-profile thorough
+
 # Every notebook from top to bottom, at reduced sizes.
-test-# Plant each bug of tools/mutants/ in a copy, and see that a test fails.
+test-notebooks: .venv/ready
+	$(UV) run pytest -m notebook -n 2 --dist worksteal tests/test_notebooks.py
+
+# Plant each bug of tools/mutants/ in a copy, and see that a test fails.
 mutants: .venv/ready
 	$(UV) run python tools/mutants.py --jobs 2
-
-notebooks: .venv/ready
-	$(UV) run pytest -m notebook
 
 notebooks: .venv/ready
 	$(UV) run python tools/notebooks.py run notebooks
