@@ -27,6 +27,7 @@ AREAS = {
     "training": ["History", "Trainer"],
     "surgery.description": ["Description"],
     "checker": ["Verdict"],
+    "checker.adapters": ["StudentLayer"],
     "checker.adapters.numpy": ["Layer"],
     "checker.cases": ["Case"],
     "checker.comparison": ["Comparison"],

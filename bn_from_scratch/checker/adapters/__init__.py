@@ -5,6 +5,7 @@ as NumPy arrays, `Layer(make, X)` wraps a student's layer in what
 `checker.layer_script` asks for.
 """
 
+import abc
 import ast
 import importlib
 from collections.abc import Iterable
@@ -80,3 +81,37 @@ def exact(value: Any) -> np.ndarray:
     """A case's array as an answer gets it: float16 stays, all else is float32."""
     value = np.asarray(value)
     return value if value.dtype in (np.float16, np.int64) else value.astype(np.float32)
+
+
+class StudentLayer(abc.ABC):
+    """What `checker.layer_script` asks of every layer, by its `train` and `predict`.
+
+    >>> class Doubling(StudentLayer):
+    ...     def train(self, X, recorded=True):
+    ...         return 2 * X
+    ...
+    ...     def predict(self, X, recorded=False):
+    ...         return X
+    >>> Doubling().empty(np.ones((1, 2))).tolist()
+    [[1.0, 1.0]]
+    """
+
+    @abc.abstractmethod
+    def train(self, X: np.ndarray, recorded: bool = True) -> np.ndarray:
+        """Y of one batch in training; the moving averages move."""
+
+    @abc.abstractmethod
+    def predict(self, X: np.ndarray, recorded: bool = False) -> np.ndarray:
+        """Y in prediction."""
+
+    def wrong(self, X: np.ndarray, what: str) -> None:
+        """A training call with an input that must be refused."""
+        self.train(X)
+
+    def empty(self, X: np.ndarray) -> np.ndarray:
+        """Y in prediction after a training call without a single example."""
+        try:
+            self.train(X[:0])
+        except ValueError:
+            pass  # refused: the averages are left alone
+        return self.predict(X)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bn_from_scratch.checker.adapters import exact, first, gradients_of
+from bn_from_scratch.checker.adapters import StudentLayer, exact, first, gradients_of
 from bn_from_scratch.checker.cases import Case
 from bn_from_scratch.checker.layer_script import in_order
 
@@ -60,7 +60,7 @@ def fit(function: Callable[..., Any], case: Case) -> tuple[Any, Any]:
     return norm.moving_mean, norm.moving_variance
 
 
-class Layer:
+class Layer(StudentLayer):
     """A student's layer, as `layer_script` asks for it."""
 
     def __init__(self, make: Callable[[], Any], X: np.ndarray) -> None:
@@ -85,16 +85,6 @@ class Layer:
     def frozen(self, X: np.ndarray) -> np.ndarray:
         self.layer.trainable = False
         return self.train(X)
-
-    def wrong(self, X: np.ndarray, what: str) -> None:
-        self.train(X)
-
-    def empty(self, X: np.ndarray) -> np.ndarray:
-        try:
-            self.train(X[:0])
-        except ValueError:
-            pass  # refused: the averages are left alone
-        return self.predict(X)
 
     def gradients(self, X: np.ndarray, dY: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         weights = {str(i): w.value for i, w in enumerate(self.layer.trainable_weights)}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bn_from_scratch.checker.adapters import exact, first, gradients_of
+from bn_from_scratch.checker.adapters import StudentLayer, exact, first, gradients_of
 from bn_from_scratch.checker.cases import Case
 from bn_from_scratch.checker.layer_script import in_order
 
@@ -53,7 +53,7 @@ def LeNet(make: Callable[[], Any], case: Case) -> tuple[int, Any]:
     return sum(p.numel() for p in model.parameters()), Y.shape
 
 
-class Layer:
+class Layer(StudentLayer):
     """A student's layer, as `layer_script` asks for it."""
 
     def __init__(self, make: Callable[[], Any], X: np.ndarray) -> None:
@@ -78,20 +78,9 @@ class Layer:
         self.layer = kept
         return Y
 
-    def wrong(self, X: np.ndarray, what: str) -> None:
-        self._call(X, True, True)
-
-    def empty(self, X: np.ndarray) -> np.ndarray:
-        try:
-            self._call(X[:0], True, True)
-        except ValueError:
-            pass  # refused: the averages are left alone
-        return self.predict(X)
-
     def gradients(self, X: np.ndarray, dY: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.layer.train()
-        wanted = {"X": _tensor(X).requires_grad_()} | dict(
-            self.layer.named_parameters()
-        )
+        parameters = dict(self.layer.named_parameters())
+        wanted = {"X": _tensor(X).requires_grad_()} | parameters
         dX, *parameters = _gradients(self.layer(wanted["X"]), wanted, dY).values()
         return array(dX), in_order([array(g) for g in parameters])
