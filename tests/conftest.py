@@ -14,6 +14,8 @@ import scheduling
 from bn_from_scratch import backends, data
 from bn_from_scratch.surgery import folding, proof
 
+pytest.register_assert_rewrite("whole_models")
+
 # --- How the tests run ---------------------------------------------------------------
 
 # A worker has one core: more threads would only wait for each other.  The frameworks

@@ -1,6 +1,5 @@
 """Model surgery in Gluon: batch norms replaced and folded, and nothing else."""
 
-import re
 from functools import partial
 
 import numpy as np
@@ -9,6 +8,7 @@ from conftest import SLIGHTLY, load_or_skip
 from hypothesis import given
 from hypothesis import strategies as st
 from properties import tried
+from whole_models import assert_same_state, close, kinds, not_proven, refuses
 
 bn = load_or_skip("mxnet")
 mxnet = pytest.importorskip("mxnet")
@@ -21,7 +21,6 @@ from mxnet.gluon.model_zoo import vision  # noqa: E402
 from bn_from_scratch.backends.mxnet.builtin import exchange_names  # noqa: E402
 
 rng = np.random.default_rng(0)
-NUMBER = r"(\d\.\de[+-]\d\d|inf)"
 IMAGES = rng.normal(size=(3, 3, 32, 32))
 FEATURES = rng.normal(1, 2, (8, 5))
 KINDS = ("gamma", "beta", "moving_mean", "moving_var")
@@ -65,12 +64,6 @@ def values(model):
     return {k: p.list_data()[0].asnumpy() for k, p in exchange_names(model).items()}
 
 
-def assert_same_state(got, want):
-    assert list(got) == list(want)
-    for name, v in want.items():
-        np.testing.assert_array_equal(got[name], v)
-
-
 def predict(model, X):
     return model(to_mxnet(X)).asnumpy()
 
@@ -81,20 +74,6 @@ def trained(model, X):
         Y = model(to_mxnet(X))
     Y.backward()
     return Y.asnumpy()
-
-
-def close(got, want, tolerance=1e-12):
-    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
-
-
-def kinds(model):
-    return [description.kind for description in bn.batch_norms(model).values()]
-
-
-def refuses(message, function, *args, **kwargs):
-    with pytest.raises(ValueError) as error:
-        function(*args, **kwargs)
-    assert str(error.value) == message
 
 
 # --- Description ---------------------------------------------------------------------
@@ -252,7 +231,7 @@ def zoo(dtype):
 def test_resnet_18_of_the_model_zoo():
     model = zoo("float64")
     ours = bn.replace_batch_norm(model, bn.BatchNorm, IMAGES)
-    assert kinds(ours) == ["BatchNorm"] * 20
+    assert kinds(bn, ours) == ["BatchNorm"] * 20
     assert type(ours.features[5][0].downsample[1]) is bn.BatchNorm
     assert_same_state(values(ours), values(model))
     Y = predict(model, IMAGES)
@@ -455,7 +434,7 @@ def test_variants():
     ]
     for make in makes:
         new = bn.replace_batch_norm(model, make, FEATURES, modes=("prediction",))
-        assert kinds(new) == [getattr(make, "func", make).__name__]
+        assert kinds(bn, new) == [getattr(make, "func", make).__name__]
         assert bn.batch_norms(new)["1"].state.keys() == set(KINDS)
         close(predict(new, FEATURES), predict(model, FEATURES))
         trained(new, FEATURES)  # the states that it adds are there as well
@@ -492,16 +471,6 @@ def test_a_model_with_several_outputs():
 
 def other_eps(*sizes, **words):
     return bn.BatchNorm(*sizes, **(words | {"eps": 0.5}))
-
-
-def not_proven(mode, function, *args, path="", **kwargs):
-    message = (
-        rf"{path}the model's output in {mode} would change by {NUMBER} of its largest "
-        r"value; more than 1e-06, so nothing was changed"
-    )
-    with pytest.raises(ValueError) as error:
-        function(*args, **kwargs)
-    assert re.fullmatch(message, str(error.value))
 
 
 def test_another_eps():

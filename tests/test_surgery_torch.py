@@ -1,7 +1,6 @@
 """Model surgery in PyTorch: batch norms replaced and folded, and nothing else."""
 
 import copy
-import re
 from functools import partial
 
 import numpy as np
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import tried
 from resnet import ResNet18
+from whole_models import assert_same_state, close, kinds, not_proven, refuses
 
 bn = load_or_skip("torch")
 torch = pytest.importorskip("torch")
@@ -21,7 +21,6 @@ from torch.nn.utils import prune  # noqa: E402
 from bn_from_scratch.backends.torch.builtin import exchange_names  # noqa: E402
 
 rng = np.random.default_rng(0)
-NUMBER = r"(\d\.\de[+-]\d\d|inf)"
 IMAGES = rng.normal(size=(4, 3, 20, 20))
 FEATURES = rng.normal(1, 2, (8, 5))
 KINDS = ("gamma", "beta", "moving_mean", "moving_var")
@@ -43,12 +42,6 @@ def values(model):
     return {k: v.detach().numpy().copy() for k, v in exchange_names(model).items()}
 
 
-def assert_same_state(got, want):
-    assert list(got) == list(want)
-    for name, v in want.items():
-        np.testing.assert_array_equal(got[name], v)
-
-
 def predict(model, X):
     with torch.no_grad():
         return copy.deepcopy(model).eval()(torch.from_numpy(X)).numpy()
@@ -58,20 +51,6 @@ def trained(model, X):
     """A copy after one step of training, and what it answered."""
     model = copy.deepcopy(model).train()
     return model, model(torch.from_numpy(X)).detach().numpy()
-
-
-def close(got, want, tolerance=1e-12):
-    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
-
-
-def kinds(model):
-    return [description.kind for description in bn.batch_norms(model).values()]
-
-
-def refuses(message, function, *args, **kwargs):
-    with pytest.raises(ValueError) as error:
-        function(*args, **kwargs)
-    assert str(error.value) == message
 
 
 # --- Description ---------------------------------------------------------------------
@@ -174,14 +153,14 @@ def test_lenet_there_and_back():
     model = randomized(bn.BNLeNet(bn.builtin))
     before, X = values(model), rng.normal(size=(5, 1, 28, 28))
     ours = bn.replace_batch_norm(model, bn.BatchNorm, X)
-    assert kinds(ours) == ["BatchNorm"] * 4
+    assert kinds(bn, ours) == ["BatchNorm"] * 4
     assert_same_state(values(ours), before)
     close(predict(ours, X), predict(model, X))
     back = bn.replace_batch_norm(ours, bn.builtin, X)
-    assert kinds(back) == ["BatchNorm2d"] * 2 + ["BatchNorm1d"] * 2
+    assert kinds(bn, back) == ["BatchNorm2d"] * 2 + ["BatchNorm1d"] * 2
     assert_same_state(values(back), before)
     np.testing.assert_array_equal(predict(back, X), predict(model, X))
-    assert kinds(model) == kinds(back)
+    assert kinds(bn, model) == kinds(bn, back)
     assert_same_state(values(model), before)
 
 
@@ -189,7 +168,7 @@ def test_resnet_18():
     """Residual blocks and nested paths; training leaves the same statistics, too."""
     model = randomized(ResNet18(10, width=8))
     ours = bn.replace_batch_norm(model, bn.BatchNorm, IMAGES)
-    assert kinds(ours) == ["BatchNorm"] * 20
+    assert kinds(bn, ours) == ["BatchNorm"] * 20
     assert "layer4.0.downsample.1" in bn.batch_norms(ours)
     assert_same_state(values(ours), values(model))
     close(predict(ours, IMAGES), predict(model, IMAGES))
@@ -350,7 +329,7 @@ def test_variants():
     ]
     for make in makes:
         new = bn.replace_batch_norm(model, make, FEATURES, modes=("prediction",))
-        assert kinds(new) == [getattr(make, "func", make).__name__]
+        assert kinds(bn, new) == [getattr(make, "func", make).__name__]
         assert bn.batch_norms(new)["1"].state.keys() == set(KINDS)
         close(predict(new, FEATURES), predict(model, FEATURES))
 
@@ -382,16 +361,6 @@ def test_a_model_with_several_outputs():
 
 def other_eps(*sizes, **settings):
     return bn.BatchNorm(*sizes, **(settings | {"eps": 0.5}))
-
-
-def not_proven(mode, function, *args, path="", **kwargs):
-    message = (
-        rf"{path}the model's output in {mode} would change by {NUMBER} of its largest "
-        r"value; more than 1e-06, so nothing was changed"
-    )
-    with pytest.raises(ValueError) as error:
-        function(*args, **kwargs)
-    assert re.fullmatch(message, str(error.value))
 
 
 def test_another_eps():
