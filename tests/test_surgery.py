@@ -69,3 +69,39 @@ def test_another_shape_differs():
 def test_several_outputs():
     before = {"a": np.ones(2), "b": np.array([10.0])}
     assert proof.difference(before, {"a": np.ones(2), "b": np.array([9.0])}) == 0.1
+    assert proof.difference(before, {"a": np.zeros(2), "b": np.array([9.0])}) == 1
+
+
+# --- Who is at fault -----------------------------------------------------------------
+
+
+def folding_that_refuses(*bad):
+    """fold(pairs) that fails where one of these sets is among the pairs."""
+
+    def fold(pairs):
+        for some in bad:
+            if set(some) <= set(pairs):
+                raise ValueError(f"cannot fold {some}")
+
+    return fold
+
+
+def refusal(pair, error):
+    return ValueError(f"{pair} is at fault: {error}")
+
+
+def test_the_pair_that_cannot_be_folded_is_named():
+    folding.fold_all(folding_that_refuses("x"), ["a", "b"], refusal)
+    with pytest.raises(ValueError, match=r"^b is at fault: cannot fold b$"):
+        folding.fold_all(folding_that_refuses("b"), ["a", "b"], refusal)
+
+
+def test_pairs_that_fail_only_together_are_refused_too():
+    with pytest.raises(ValueError, match=r"^cannot fold ab$"):
+        folding.fold_all(folding_that_refuses("ab"), ["a", "b"], refusal)
+
+
+def test_a_difference_is_related_to_what_was_before():
+    assert proof.difference(np.array([2.0, 0.0]), np.array([2.0, 8.0])) == 4
+    assert proof.difference(np.zeros(2), np.array([0.0, 0.25])) == 0.25
+    assert proof.difference(np.zeros((0, 3)), np.zeros((0, 3))) == 0

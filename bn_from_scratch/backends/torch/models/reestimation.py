@@ -24,8 +24,8 @@ def reestimate(model, batches):
     with torch.no_grad():
         for path, values in found.items():
             state = state_of(norms_of(model)[path])
-            for name, v in values.items():
-                state[name].copy_(torch.as_tensor(v))
+            for name in values.keys() & state.keys():  # it may keep none
+                state[name].copy_(torch.as_tensor(values[name]))
     return model
 
 
