@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +19,7 @@ from bn_from_scratch import backends, lenet, training
 from bn_from_scratch.backends.norms import norm_layer
 from bn_from_scratch.case import make_case
 from bn_from_scratch.port import (
+    Report,
     evaluate,
     files,
     matrix,
@@ -206,6 +208,9 @@ def test_the_matrix(tmp_path):
     results = matrix.compare_ports(tmp_path, small_garments(), names, **options)
     assert matrix.agree(results)
     assert len(results["cells"]) == len(names) ** 2
+    trained = [(tmp_path / f"{name}{matrix.SAVED[name]}") for name in names]
+    logits = [network.logits(path, small_garments()) for path in trained]
+    assert np.abs(logits[0] - logits[-1]).max() > 0.01  # not one network twice
     text = matrix.render(results)
     assert "every prediction is the same" in text
     results["cells"][-1]["differing"] = 1
@@ -310,6 +315,28 @@ def test_values_between_those_that_store_alike_change_nothing(tmp_path):
     same(given, files.read(tmp_path / "a.params"))
 
 
+@pytest.mark.parametrize("framework", backends.NAMES)
+def test_ours_store_the_biased_variance_everywhere(framework):
+    """So that there is nothing to translate between them, in PyTorch either."""
+    for before, after in ((framework, "jax"), ("jax", framework)):
+        content = Content(before, norms(3, scratch=True))
+        found = translate.translated_variances(content, after, 4)["norm0"]
+        expected = content.norms["norm0"].state["moving_var"]
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_torch_may_have_neither_parameter(tmp_path):
+    """affine=False: then nothing is filled in; with one of them, the other is."""
+    neither = Content("jax", norms(3, absent=("gamma", "beta")))
+    (found,) = translate.translate(neither, "torch").norms.values()
+    assert found.filled == ()
+    (found,) = translate.translate(neither, "mxnet").norms.values()
+    assert found.filled == ("gamma", "beta")
+    one = Content("jax", norms(3, absent=("beta",)))
+    (found,) = translate.translate(one, "torch").norms.values()
+    assert found.filled == ("beta",)
+
+
 def test_what_was_filled_and_trained_since_stays(tmp_path):
     load_or_skip("torch"), load_or_skip("tensorflow")
     import torch
@@ -369,6 +396,9 @@ def test_options_that_contradict_the_file(tmp_path):
     message = "the file says eps=0.001 of norm0; got 1e-05"
     with pytest.raises(ValueError, match=f"^{message}$"):
         port(tmp_path / "a.pt", "torch", tmp_path / "b.pt", eps=1e-5)
+    message = "the file says momentum=0.07 of norm0; got 0.1"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        port(tmp_path / "a.pt", "torch", tmp_path / "b.pt", momentum=0.1)
 
 
 @pytest.mark.parametrize(
@@ -475,6 +505,62 @@ def test_another_eps_or_momentum_is_refused(change, column):
     rows = proof.prove_layers(source, target, variances)
     with pytest.raises(ValueError, match=rf"\({column}\)"):
         proof.check(rows, ("torch", "torch"))
+
+
+ALLOWED = [
+    ("float32", "prediction", ("torch", "jax"), 1e-5),
+    ("float32", "gradients", ("torch", "mxnet"), 1e-5),
+    ("float64", "prediction", ("torch", "mxnet"), 1e-11),
+    ("float64", "training", ("torch", "jax"), 1e-11),
+    ("float64", "statistics", ("torch", "jax"), 1e-11),
+    ("float64", "statistics", ("mxnet", "jax"), 1e-6),
+    ("float64", "statistics", ("torch", "mxnet"), 1e-6),
+    ("float32", "statistics", ("torch", "mxnet"), 1e-5),
+]
+
+
+@pytest.mark.parametrize(("dtype", "column", "frameworks", "most"), ALLOWED)
+def test_what_is_above_tolerance(dtype, column, frameworks, most):
+    row = {"layer": "bn", "dtype": dtype} | dict.fromkeys(proof.COLUMNS, 0.0)
+    proof.check([row | {column: 0.9 * most}], frameworks)
+    for apart in (1.5 * most, np.inf, np.nan):
+        message = (
+            f"bn would differ in {dtype} ({column}) by {apart:.1e} of the largest "
+            f"value; more than {most:.0e}, so nothing was written"
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            proof.check([row, row | {column: apart}], frameworks)
+
+
+@pytest.mark.parametrize("quantity", ["dX", "dgamma", "moving_mean"])
+def test_one_quantity_that_differs_is_enough(quantity, monkeypatch):
+    """Whatever those after it in its column say."""
+    right = {
+        name: rng.normal(size=(2, 3) if name in ("Y", "dX") else 3)
+        for name in ("Y", "dX", "dgamma", "dbeta", "moving_mean", "moving_var")
+    }
+    answers = iter([right, right | {quantity: 2 * right[quantity]}] * 4)
+    monkeypatch.setattr(proof, "_answer", lambda *_: next(answers))
+    given = Content("torch", norms(3))
+    variances = {"norm0": given.norms["norm0"].state["moving_var"]}
+    rows = proof.prove_layers(given, given, variances)
+    column = "statistics" if quantity == "moving_mean" else "gradients"
+    assert [row[column] > 0.1 for row in rows] == [True, True]
+    assert [row["prediction"] for row in rows] == [0, 0]
+
+
+def test_the_largest_of_all_columns_is_reported():
+    rows = [{"prediction": 1e-9}, {"prediction": 1e-8, "statistics": 3e-7}]
+    report = Report("a", ("torch", "jax"), "1 batch norm", rows, "b")
+    assert report.largest == 3e-7
+
+
+def test_a_cell_of_the_matrix():
+    expected = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 2.0]])
+    found = expected + np.array([[0, 0], [0, 1.5], [0, 0]])
+    cell = matrix._cell("torch", "jax", found, expected, np.array([1, 0, 1]))
+    assert (cell["differing"], cell["logits"]) == (1, 1.5)
+    assert cell["accuracy"] == pytest.approx(2 / 3)
 
 
 def test_a_wrong_layer_is_named(tmp_path):

@@ -3,13 +3,14 @@
 import io
 import pickle
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import load_or_skip
 
-from bn_from_scratch import training
-from bn_from_scratch.port import files, port
+from bn_from_scratch import lenet, training
+from bn_from_scratch.port import files, network, port, proof
 from bn_from_scratch.port.content import OURS, Content, Norm
 
 rng = np.random.default_rng(0)
@@ -262,6 +263,37 @@ def test_a_bare_layer(tmp_path):
     assert_same(state_of(tmp_path / "a.weights.h5"), expected)
 
 
+def test_torchs_count_of_batches_is_kept(tmp_path):
+    load_or_skip("torch")
+    import torch
+
+    given = content("torch")
+    counted = {path: replace(norm, batches=7) for path, norm in given.norms.items()}
+    files.write(tmp_path / "a.pt", replace(given, norms=counted))
+    state = torch.load(tmp_path / "a.pt", weights_only=True)
+    assert state["bn.num_batches_tracked"] == 7
+    port(tmp_path / "a.pt", "torch", tmp_path / "b.pth")
+    assert files.read(tmp_path / "b.pth").norms["bn"].batches == 7
+
+
+def test_what_a_batch_norm_has_besides_is_told(tmp_path):
+    arrays = {f"bn.{name}": v for name, v in vectors().items()}
+    arrays["bn.r_max"] = np.ones(1)
+    training.save_weights(tmp_path / "a.safetensors", arrays)
+    found = files.read(tmp_path / "a.safetensors")
+    assert found.left == ("bn.r_max",)
+    assert list(found.norms["bn"].state) == list(OURS)
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_a_view_is_written_as_it_reads(framework, tmp_path):
+    state = {name: rng.uniform(0.5, 2, 6)[::2] for name in OURS}
+    state["moving_var"] = rng.uniform(0.5, 2, (3, 2)).T[0]
+    path = tmp_path / "a.safetensors"
+    files.write(path, Content(framework, {"bn": Norm(state, {}, False, 1e-3, 0.1)}))
+    assert_same(state_of(path, from_=framework), {"bn": state})
+
+
 # --- safetensors: whose names are these? ---------------------------------------------
 
 
@@ -464,6 +496,44 @@ def test_hdf5_does_not_reach_out(tmp_path):
         files.read(path)
 
 
+def test_an_array_larger_than_its_file_is_not_made(tmp_path):
+    """HDF5 writes nothing of what is all zeros: a terabyte has a few bytes."""
+    load_or_skip("tensorflow")
+    import h5py
+
+    path = tmp_path / "a.weights.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("bn/vars")
+        for i in range(4):
+            group.create_dataset(str(i), (10**6,), "float32", chunks=(1000,))
+    message = f"^{path} cannot be carried: /bn/vars/0 is not in the file$"
+    with pytest.raises(ValueError, match=message):
+        files.read(path)
+
+
+def test_arrays_of_gluon_without_names(tmp_path):
+    load_or_skip("mxnet")
+    import mxnet
+
+    path = tmp_path / "a.params"
+    mxnet.npx.save(str(path), [mxnet.np.ones(3), mxnet.np.zeros(3)])
+    reason = r"its arrays have no names: net.save_parameters\(path\)"
+    with pytest.raises(ValueError, match=f"^{path} cannot be carried: {reason}$"):
+        files.read(path)
+
+
+@pytest.mark.parametrize("tree", [{"model": {"bn": {"mean": 1}}}, {"params": 3}, [1]])
+def test_a_file_of_flax_with_no_variables(tmp_path, tree):
+    load_or_skip("jax")
+    from flax import serialization
+
+    path = tmp_path / "a.msgpack"
+    path.write_bytes(serialization.msgpack_serialize(tree))
+    reason = "it holds no {'params': ..., 'batch_stats': ...}"
+    with pytest.raises(ValueError, match=f"^{path} cannot be carried: {reason}$"):
+        files.read(path)
+
+
 def test_a_keras_file_whose_parts_contradict(tmp_path):
     load_or_skip("tensorflow")
     import h5py
@@ -541,6 +611,42 @@ def test_an_existing_target_is_not_overwritten(tmp_path):
     assert target.read_text() == "precious"
     port(tmp_path / "a.pt", "torch", target, overwrite=True)
     assert_same(state_of(target), state_of(tmp_path / "a.pt"))
+
+
+def test_a_target_that_comes_meanwhile_is_not_overwritten(tmp_path, monkeypatch):
+    load_or_skip("torch")
+    files.write(tmp_path / "a.pt", content("torch"))
+    target, check = tmp_path / "b.pt", proof.check
+
+    def slow(*args):
+        check(*args)
+        target.write_text("precious")
+
+    monkeypatch.setattr(proof, "check", slow)
+    message = f"^{target} exists; it is overwritten only on request$"
+    with pytest.raises(FileExistsError, match=message):
+        port(tmp_path / "a.pt", "torch", target)
+    assert target.read_text() == "precious"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "b.pt"]
+
+
+@pytest.mark.parametrize("lost", ["norms", "others"])
+def test_a_file_that_comes_back_with_other_layers(tmp_path, monkeypatch, lost):
+    load_or_skip("torch")
+    given = content("torch", **network.NORMS)
+    given = replace(given, others=lenet.initial_weights())
+    files.write(tmp_path / "a.pt", given)
+    write = files.write
+
+    def forgetful(path, content):
+        kept = dict(list(getattr(content, lost).items())[1:])
+        write(path, replace(content, **{lost: kept}))
+
+    monkeypatch.setattr(files, "write", forgetful)
+    message = "^what was written came back with other layers; it was removed$"
+    with pytest.raises(ValueError, match=message):
+        port(tmp_path / "a.pt", "torch", tmp_path / "b.pt")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
 
 
 @pytest.mark.parametrize(

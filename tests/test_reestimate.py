@@ -1,5 +1,5 @@
-"""`reestimate(model, batches)` of every framework, on a model of layers that are frozen,
-that drop, and that read what another one normalized."""
+"""`reestimate(model, batches)` of every framework, on a model.  A layer is
+frozen, one drops, and one reads what another normalized."""
 
 import numpy as np
 import pytest
