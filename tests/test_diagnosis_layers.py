@@ -7,6 +7,7 @@ import pytest
 from conftest import load_or_skip
 
 from bn_from_scratch import backends, diagnosis
+from bn_from_scratch.diagnosis.layers import describe
 
 torch = load_or_skip("torch")
 
@@ -226,3 +227,28 @@ def torch_tensor(values):
     import torch
 
     return torch.tensor(values, dtype=torch.float32)
+
+
+def test_the_half_call_starts_where_the_steps_started():
+    """Whatever momentum=None has counted, and whatever has moved."""
+    record = diagnosis.record(torch.BatchNorm(4, 2, momentum=None))
+    X = record["half.X"].astype("float64")
+    np.testing.assert_allclose(record["half.moving_mean"], X.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(record["half.moving_var"], X.var(0), rtol=1e-3)
+
+
+def test_a_layer_itself_is_not_moved(bn):
+    layer = bn.builtin(5, 4)
+    if hasattr(layer, "initialize"):
+        layer.initialize()
+    if hasattr(layer, "build"):
+        layer.build((None, 5, 4, 5))
+    before = state_of(layer)
+    diagnosis.record(layer)
+    after = state_of(layer)
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(v, after[k]) for k, v in before.items())
+
+
+def state_of(layer):
+    return describe(layer).state
