@@ -125,6 +125,86 @@ def test_what_a_batch_shows():
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "state", "settings", "is_seen"),
+    [
+        ("unusual eps", {}, {"eps": 1.01e-6}, False),
+        ("unusual eps", {}, {"eps": 0.99e-6}, True),
+        ("unusual eps", {}, {"eps": 0.99e-2}, False),
+        ("unusual eps", {}, {"eps": 1.01e-2}, True),
+        ("unusual momentum", {}, {"momentum": 0.5}, False),
+        ("unusual momentum", {}, {"momentum": 0.51}, True),
+        ("unusual momentum", {}, {"momentum": 1e-9}, False),
+        ("variance near eps", {"moving_var": 1.01e-2}, {"eps": 1e-3}, False),
+        ("variance near eps", {"moving_var": 0.99e-2}, {"eps": 1e-3}, True),
+        ("dead channels", {"gamma": -1.01e-3}, {}, False),
+        ("dead channels", {"gamma": -0.99e-3}, {}, True),
+        ("exploding channels", {"gamma": 99, "moving_var": 1}, {"eps": 1e-5}, False),
+        ("exploding channels", {"gamma": 101, "moving_var": 1}, {"eps": 1e-5}, True),
+        ("exploding channels", {"gamma": 150, "moving_var": 1}, {"eps": 0.01}, True),
+        ("exploding channels", {"gamma": 5, "moving_var": 0}, {"eps": 0.01}, False),
+    ],
+)
+def test_the_thresholds_of_state_and_settings(name, state, settings, is_seen):
+    given, usual, _ = well()
+    vectors = {k: np.concatenate([[v], given[k][1:]]) for k, v in state.items()}
+    assert (name in seen(given | vectors, usual | settings)) == is_seen
+
+
+def normal_like(state, n, gap=0.0):
+    """X [n, C] with the statistics of a state, off by a gap in all that they are."""
+    X = np.random.default_rng(0).normal(size=(n, 5))
+    X = (X - X.mean(0)) / X.std(0)
+    shift = gap * np.sqrt(state["moving_var"]) * [1, -1, 1, -1, 1]
+    return X * np.sqrt(state["moving_var"]) + state["moving_mean"] + shift
+
+
+@pytest.mark.parametrize(
+    ("n", "gap", "names"),
+    [
+        (32, 0, set()),
+        (31, 0, {"too few values"}),
+        (32, 0.29, set()),
+        (32, 0.31, {"training and prediction apart"}),
+    ],
+)
+def test_the_thresholds_of_a_batch(n, gap, names):
+    state, settings, _ = well()
+    assert seen(state, settings, normal_like(state, n, gap)).keys() == names
+
+
+def test_of_two_calls_the_worse_one_counts():
+    state, settings, _ = well()
+    described = Description("bn", "BatchNorm", True, 5, None, settings, state, {})
+    calls = [normal_like(state, 40), normal_like(state, 50, 0.6)]
+    for inputs in (calls, calls[::-1]):
+        layer = examine.Examined(described, "torch", inputs)
+        assert layer.n == 40
+        assert layer.gap == pytest.approx(0.6, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["moving_mean", "moving_var"])
+def test_statistics_that_moved_a_little_have_moved(name):
+    state, settings, _ = well()
+    state |= {"moving_mean": np.zeros(5), "moving_var": np.ones(5)}
+    state[name] = state[name] + [0, 0, 0.01, 0, 0]
+    assert "statistics never moved" not in seen(state, settings)
+
+
+def test_infinite_is_no_number():
+    state, settings, _ = well()
+    state["moving_var"] = np.array([1, 1, np.inf, 1, 1])
+    state["gamma"] = np.array([1, np.nan, 1, 1, 1])
+    assert seen(state, settings)["not numbers"] == "gamma, moving_var not finite"
+
+
+def test_a_parameter_and_one_that_is_fixed():
+    state, settings, _ = well()
+    trains = {"gamma": True, "beta": False}
+    described = Description("bn", "BatchNorm", True, 5, None, settings, state, trains)
+    assert examine.row(examine.Examined(described, "torch")).symptoms == []
+
+
 def test_every_symptom_was_tried():
     """A symptom without a test here would be a claim."""
     import inspect
@@ -241,7 +321,7 @@ def test_a_file_without_statistics(tmp_path):
     assert row.symptoms[0][1] == (
         "there is gamma and beta, but no moving mean and variance"
     )
-    torch.save({"a.weight": kept["conv1.weight"]}, path)
+    torch.save({"a.weight": kept["conv1.weight"], "b.weight": torch.ones(2, 2)}, path)
     with pytest.raises(ValueError, match=r"has no batch norm$"):
         health(path)
 
@@ -341,6 +421,20 @@ def test_a_picture_shows_channels_by_variance():
         row = examine.row(examine.Examined(described, "torch"))
         pictures.add(page.picture(row))
     assert len(pictures) == 1
+
+
+def test_one_of_two_that_is_unwell_is_enough():
+    state, settings, _ = well()
+    settings = [settings, settings | {"eps": 1}]
+    described = [
+        Description(n, "B", True, 5, 2, s, state)
+        for n, s in zip("ab", settings, strict=True)
+    ]
+    rows = [examine.row(examine.Examined(d, "torch")) for d in described]
+    assert [report.Health("net", some).well for some in (rows, rows[:1])] == [
+        False,
+        True,
+    ]
 
 
 def test_a_model_that_is_well(tmp_path):
