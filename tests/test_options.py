@@ -180,12 +180,13 @@ def test_cumulative_averages_are_those_of_all_values(bn):
 
 
 def test_initial_values(bn):
-    values = {"gamma": 2.0, "beta": -1.0, "moving_mean": 0.5, "moving_var": 4.0}
+    """None of them is a float32, through which no float64 may pass."""
+    values = {"gamma": 2.1, "beta": -1.3, "moving_mean": 0.7, "moving_var": 4.6}
     options = {f"{name}_initializer": value for name, value in values.items()}
     X, dY, _ = make_case((9, 5))
     got = bn.probe(bn.BatchNorm(5, dtype="float64", **options), X, dY, training=False)
-    want = 2 * (X - 0.5) / np.sqrt(4 + spec.EPS) - 1
-    np.testing.assert_allclose(got["Y"], want, rtol=1e-14)
+    want = 2.1 * (X - 0.7) / np.sqrt(4.6 + spec.EPS) - 1.3
+    np.testing.assert_allclose(got["Y"], want, rtol=1e-13)
 
 
 def test_sizes_are_inferred(bn):

@@ -61,7 +61,8 @@ class Mutant:
 
     @property
     def title(self):
-        return f"{self.of}: {self.name}"
+        own = f" [{self.group}]"
+        return f"{self.of}: {self.name}" + (own if self.group not in self.name else "")
 
     @property
     def group(self):
