@@ -127,7 +127,7 @@ def _batches(
         yield images[index, None].astype(dtype) / 255, labels[index]
 
 
-def load(source: str = "auto", folder: str | Path | None = None) -> Dataset:
+def load(source: str = "auto", folder: str | os.PathLike[str] | None = None) -> Dataset:
     """The `Dataset` from one of SOURCES.
 
     Fashion-MNIST is looked for in `folder`, else in the folder that FASHION_MNIST_DIR

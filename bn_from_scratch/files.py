@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 
-def write_atomically(path: str | Path, content: str | bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Write bytes or text (as UTF-8) to path: the whole content, or nothing.
 
     The content goes to a file beside path, which then takes its name: a reader sees

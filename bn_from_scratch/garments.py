@@ -10,13 +10,18 @@ Only +, -, *, /, sqrt, comparisons and uniform draws are used: IEEE 754 rounds t
 same way on every machine, so the same seed gives the same bytes.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 SIZE = 28
 CHUNK = 250  # images drawn at once: small enough for their arrays to stay in the cache
 
 
-def draw(n_train=20_000, n_test=5_000, seed=0):
+def draw(
+    n_train: int = 20_000, n_test: int = 5_000, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Images uint8 [N, 28, 28] and labels int64 [N], for training and for testing.
 
     The classes are balanced (their sizes differ by one at most) and in random order.
@@ -24,7 +29,7 @@ def draw(n_train=20_000, n_test=5_000, seed=0):
     return (*_split(n_train, (seed, 0)), *_split(n_test, (seed, 1)))
 
 
-def _split(n, seed):
+def _split(n: int, seed: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n, dtype=np.int64) % len(GARMENTS))
     images = np.empty((n, SIZE, SIZE), np.uint8)
@@ -183,6 +188,7 @@ def _ankle_boot(u, v, r):
 
 
 # fmt: off
-GARMENTS = (_t_shirt, _trouser, _pullover, _dress, _coat,
-            _sandal, _shirt, _sneaker, _bag, _ankle_boot)
+GARMENTS: tuple[Callable[..., Any], ...] = (
+    _t_shirt, _trouser, _pullover, _dress, _coat,
+    _sandal, _shirt, _sneaker, _bag, _ankle_boot)
 # fmt: on

@@ -11,7 +11,7 @@ import numpy as np
 IMAGE = (1, 28, 28)  # C, H, W
 CLASSES = 10
 
-SHAPES = {  # conv [out, in, kh, kw], dense [out, in]
+SHAPES: dict[str, tuple[int, ...]] = {  # conv [out, in, kh, kw], dense [out, in]
     "conv1": (6, 1, 5, 5),
     "conv2": (16, 6, 5, 5),
     "dense1": (120, 16 * 4 * 4),
@@ -22,7 +22,7 @@ FLATTENED = (16, 4, 4)  # C, H, W of what dense1 reads
 LAYERS = "conv1 bn1 conv2 bn2 dense1 bn3 dense2 bn4 dense3".split()  # with weights
 
 
-def initial_weights(seed=0, dtype="float32"):
+def initial_weights(seed: int = 0, dtype: str = "float32") -> dict[str, np.ndarray]:
     """The weights that a seed gives in every framework: {"conv1.weight": array, ...}.
 
     Xavier-uniform weights (Glorot and Bengio 2010) and zero biases, drawn by NumPy.
@@ -37,7 +37,7 @@ def initial_weights(seed=0, dtype="float32"):
     return weights
 
 
-def to_channels_last(name, array):
+def to_channels_last(name: str, array: np.ndarray) -> np.ndarray:
     """A parameter in the layout of TensorFlow and JAX: [kh, kw, in, out], [in, out].
 
     dense1 reads a flattened [H, W, C] there, so its rows are permuted too.
@@ -50,7 +50,7 @@ def to_channels_last(name, array):
     return array
 
 
-def to_channels_first(name, array):
+def to_channels_first(name: str, array: np.ndarray) -> np.ndarray:
     """The inverse of `to_channels_last`; the arrays are contiguous."""
     if name == "dense1.weight":
         C, H, W = FLATTENED
@@ -61,7 +61,7 @@ def to_channels_first(name, array):
     return np.ascontiguousarray(array)
 
 
-def position(name):
+def position(name: str) -> tuple[int, int]:
     """Where a layer or parameter stands in the network, as a key to sort by.
 
     Layers that are not LeNet's come last.

@@ -2,15 +2,25 @@
 
 import dataclasses
 from functools import partial
+from types import ModuleType
+from typing import Any
 
 from bn_from_scratch import backends
 from bn_from_scratch.backends.norms import norm_layer
+from bn_from_scratch.data import Dataset
 from bn_from_scratch.presentation.table import table
+from bn_from_scratch.training import Trainer, Weights
 
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """What the network was worth on the test set after a phase."""
+    """What the network was worth on the test set after a phase.
+
+    >>> print(render([Phase("trained, 2 epochs", 0.8215, 0.4891)]))
+    phase              validation accuracy    loss
+    -----------------  -------------------  ------
+    trained, 2 epochs               0.8215  0.4891
+    """
 
     phase: str
     val_accuracy: float
@@ -18,19 +28,19 @@ class Phase:
 
 
 def train_in_phases(
-    backend,
-    norm,
-    data,
+    backend: str,
+    norm: str,
+    data: Dataset,
     *,
-    max_epochs,
-    dtype="float32",
-    seed=0,
-    weights=None,
-    reestimate=False,
-    quantize_after=None,
-    accumulate=1,
-    **settings,
-):
+    max_epochs: int,
+    dtype: str = "float32",
+    seed: int = 0,
+    weights: Weights | None = None,
+    reestimate: bool = False,
+    quantize_after: int | None = None,
+    accumulate: int = 1,
+    **settings: Any,
+) -> tuple[list[Phase], Trainer]:
     """Train a LeNet, then take it through further phases.  -> [Phase], the Trainer
 
     reestimate: replace the moving averages by the statistics of the training set, and
@@ -54,13 +64,20 @@ def train_in_phases(
         trainer.reestimate(data)
         phases.append(phase("statistics re-estimated", trainer, data))
     if quantize_after is not None:
-        weights, left = trainer.get_weights(), max_epochs - quantize_after
+        learned, left = trainer.get_weights(), max_epochs - quantize_after
         trainer = bn.Trainer(max_epochs=left, seed=seed + 1, **settings)
-        phases += quantize(bn, trainer, weights, data, dtype, reestimate)
+        phases += quantize(bn, trainer, learned, data, dtype, reestimate)
     return phases, trainer
 
 
-def quantize(bn, trainer, weights, data, dtype, reestimate):
+def quantize(
+    bn: ModuleType,
+    trainer: Trainer,
+    weights: Weights,
+    data: Dataset,
+    dtype: str,
+    reestimate: bool,
+) -> list[Phase]:
     """Round, fine-tune and fold the LeNet of these weights.  -> [Phase]"""
     norm, settings = bn.TransformedBatchNorm, {"transform": bn.fake_quantize}
     if trainer.accumulate > 1:
@@ -81,16 +98,16 @@ def quantize(bn, trainer, weights, data, dtype, reestimate):
     return [*phases, phase("folded: no batch norm left", trainer, data)]
 
 
-def phase(title, trainer, data):
+def phase(title: str, trainer: Trainer, data: Dataset) -> Phase:
     loss, accuracy = trainer.evaluate(data)
     return Phase(title, accuracy, loss)
 
 
-def count(epochs):
+def count(epochs: int) -> str:
     return f"{epochs} epoch" + "s" * (epochs != 1)
 
 
-def render(phases):
+def render(phases: list[Phase]) -> str:
     """The phases as a table."""
     rows = [[p.phase, f"{p.val_accuracy:.4f}", f"{p.val_loss:.4f}"] for p in phases]
     return table(["phase", "validation accuracy", "loss"], rows)

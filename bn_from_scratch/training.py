@@ -1,5 +1,6 @@
 """The epoch loop, its history and its checkpoints; knows no framework."""
 
+import os
 import pathlib
 import sys
 import time
@@ -67,7 +68,7 @@ class Trainer:
         seed: int = 0,
         device: str = "auto",
         compile: bool | None = None,
-        checkpoint: str | pathlib.Path | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         progress: bool = True,
         label: str = "",
         accumulate: int = 1,
@@ -239,14 +240,14 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     return np.mean(log_sum - shifted[np.arange(len(labels)), labels])
 
 
-def save_weights(path: str | pathlib.Path, weights: Weights) -> None:
+def save_weights(path: str | os.PathLike[str], weights: Weights) -> None:
     """Write named arrays to a safetensors file, whole or not at all."""
     # safetensors writes the memory of an array, so a transposed view comes out wrong.
     arrays = {name: np.ascontiguousarray(w) for name, w in weights.items()}
     write_atomically(path, safetensors.numpy.save(arrays))
 
 
-def load_weights(path: str | pathlib.Path) -> Weights:
+def load_weights(path: str | os.PathLike[str]) -> Weights:
     """Named arrays of a safetensors file; ValueError for a file that is not one."""
     content = pathlib.Path(path).read_bytes()
     try:

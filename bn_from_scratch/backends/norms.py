@@ -1,17 +1,14 @@
 """The norm layers of every backend, by name."""
 
-from collections.abc import Callable
 from functools import partial
 from types import ModuleType
 from typing import Any
 
-Norm = Callable[..., Any]  # (num_features, num_dims) -> layer
-
 NORMS = ("scratch", "builtin", "fused", "none")
 
 
-def norm_layer(bn: ModuleType, norm: str, accumulate: int = 1) -> Norm | None:
-    """The factory of a norm by name: (num_features, num_dims) -> layer.
+def norm_layer(bn: ModuleType, norm: str, accumulate: int = 1) -> Any:
+    """The factory of a norm by name: (num_features, num_dims) -> layer.  "none": None.
 
     Ours updates its moving averages once in so many micro-batches.
     """

@@ -1,13 +1,16 @@
 """`bn check` and `bn grade`: which mistake an exercise's answer makes."""
 
+from argparse import Namespace
+from typing import Any
+
 from bn_from_scratch import backends
-from bn_from_scratch.cli.common import say, show
+from bn_from_scratch.cli.common import Commands, say, show
 
 FRAMEWORKS = ("numpy", *backends.NAMES)
 ANSWER_HELP = "a .py or .ipynb file; ::batch_norm checks that function alone"
 
 
-def add_to(commands):
+def add_to(commands: Commands) -> None:
     check = commands.add_parser("check", help="say what is wrong with an answer")
     check.add_argument("answer", metavar="FILE[::NAME]", help=ANSWER_HELP)
     check.add_argument("--json", action="store_true", help="print JSON")
@@ -27,7 +30,7 @@ def add_to(commands):
         command.add_argument("--memory", type=int, default=2048, help="MB, likewise")
 
 
-def run_check(args):
+def run_check(args: Namespace) -> int:
     from bn_from_scratch.checker import check
 
     path, _, name = args.answer.partition("::")
@@ -36,7 +39,7 @@ def run_check(args):
     return 0 if found.right else 1
 
 
-def run_grade(args):
+def run_grade(args: Namespace) -> int:
     from bn_from_scratch.checker import grade
 
     found = grade.grade(args.folder, args.jobs, progress=say, **limits(args))
@@ -45,7 +48,7 @@ def run_grade(args):
     return 0
 
 
-def limits(args):
+def limits(args: Namespace) -> dict[str, Any]:
     """How an answer is run."""
     if args.seconds < 1 or args.memory < 1:
         raise ValueError("seconds and memory must be at least 1")

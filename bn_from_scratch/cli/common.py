@@ -2,13 +2,21 @@
 
 import argparse
 import sys
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from bn_from_scratch import backends
 
+if TYPE_CHECKING:
+    from bn_from_scratch.data import Dataset
+
+Commands = Any  # what `add_subparsers` returns: argparse does not export its class
 DATA_HELP = "auto takes Fashion-MNIST, and drawn garments where it cannot be had"
 
 
-def add_training(command, epochs, samples):
+def add_training(
+    command: argparse.ArgumentParser, epochs: int, samples: int | None
+) -> None:
     command.add_argument("--epochs", type=int, default=epochs)
     command.add_argument("--samples", type=int, default=samples, help="training images")
     command.add_argument("--batch-size", type=int, default=128)
@@ -25,16 +33,16 @@ def add_training(command, epochs, samples):
     add_data(command)
 
 
-def add_data(command):
+def add_data(command: argparse.ArgumentParser) -> None:
     sources = ("auto", "fashion-mnist", "garments")
     command.add_argument("--data", choices=sources, default="auto", help=DATA_HELP)
     command.add_argument("--data-dir", metavar="FOLDER", help="where the files are")
 
 
-def names_from(known):
+def names_from(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
     """An argument type: names from `known`, separated by commas."""
 
-    def parse(text):
+    def parse(text: str) -> tuple[str, ...]:
         names = tuple(text.split(","))
         for name in names:
             if name not in known:
@@ -45,7 +53,7 @@ def names_from(known):
     return parse
 
 
-def chosen_backends(names=None):
+def chosen_backends(names: Sequence[str] | None = None) -> Sequence[str]:
     """The backends to run: those that were named, else all that are installed."""
     if names:
         return names
@@ -60,7 +68,7 @@ def chosen_backends(names=None):
     return found
 
 
-def training_settings(args):
+def training_settings(args: argparse.Namespace) -> dict[str, Any]:
     """What the options of a training command say to `compare_training`."""
     return {
         "max_epochs": args.epochs,
@@ -75,29 +83,29 @@ def training_settings(args):
     }
 
 
-def load_data(args):
+def load_data(args: argparse.Namespace) -> "Dataset":
     from bn_from_scratch import data
 
     return data.load(args.data, args.data_dir).take(getattr(args, "samples", None))
 
 
-def make_folder(path):
+def make_folder(path: str) -> None:
     """Before the work begins: a folder that cannot be is known at once."""
     import pathlib
 
     pathlib.Path(path).mkdir(parents=True, exist_ok=True)
 
 
-def show(found, as_json):
+def show(found: Any, as_json: bool) -> None:
     """Print what was found, as text or as data."""
     import json
 
     print(json.dumps(found.as_dict(), indent=1) if as_json else found)
 
 
-def say(text):
+def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def say_written(paths):
+def say_written(paths: Iterable[Any]) -> None:
     say("written: " + ", ".join(map(str, paths)))

@@ -1,8 +1,11 @@
 """`bn compare`, `bn bench` and `bn variants`: the frameworks held to each other."""
 
+from argparse import Namespace
+
 from bn_from_scratch import backends
 from bn_from_scratch.backends.norms import NORMS
 from bn_from_scratch.cli.common import (
+    Commands,
     add_training,
     chosen_backends,
     load_data,
@@ -14,7 +17,7 @@ from bn_from_scratch.cli.common import (
 )
 
 
-def add_to(commands):
+def add_to(commands: Commands) -> None:
     compare = commands.add_parser("compare", help="hold the frameworks to each other")
     kinds = compare.add_subparsers(dest="kind", required=True, metavar="KIND")
     layer = kinds.add_parser("layer", help="one layer against the spec, float64")
@@ -51,7 +54,7 @@ def add_to(commands):
     variants.set_defaults(run=run_variants)
 
 
-def run_compare_layer(args):
+def run_compare_layer(args: Namespace) -> int:
     import json
 
     from bn_from_scratch.compare import layer
@@ -61,7 +64,7 @@ def run_compare_layer(args):
     return 0 if layer.agree(rows) else 1
 
 
-def run_compare_precision(args):
+def run_compare_precision(args: Namespace) -> int:
     from bn_from_scratch.compare import figures, precision
     from bn_from_scratch.compare.training import to_json
     from bn_from_scratch.files import write_atomically
@@ -78,7 +81,7 @@ def run_compare_precision(args):
     return 0 if precision.agree(rows) else 1
 
 
-def run_compare_training(args):
+def run_compare_training(args: Namespace) -> int:
     from bn_from_scratch.compare import training
 
     names, settings = chosen_backends(args.backends), training_settings(args)
@@ -90,7 +93,7 @@ def run_compare_training(args):
     return 0 if results["agreement"]["agree"] else 1
 
 
-def run_compare_ports(args):
+def run_compare_ports(args: Namespace) -> int:
     import json
 
     from bn_from_scratch.port import matrix
@@ -103,7 +106,7 @@ def run_compare_ports(args):
     return 0 if matrix.agree(results) else 1
 
 
-def run_bench(args):
+def run_bench(args: Namespace) -> int:
     import json
 
     from bn_from_scratch.compare import bench
@@ -116,7 +119,7 @@ def run_bench(args):
     return 0
 
 
-def run_variants(args):
+def run_variants(args: Namespace) -> int:
     from bn_from_scratch.compare import variants
 
     print(variants.render())

@@ -1,10 +1,12 @@
 """`bn port`, `bn diagnose` and `bn health`: the batch norms of whole models."""
 
+from argparse import Namespace
+
 from bn_from_scratch import backends
-from bn_from_scratch.cli.common import say_written, show
+from bn_from_scratch.cli.common import Commands, say_written, show
 
 
-def add_to(commands):
+def add_to(commands: Commands) -> None:
     port = commands.add_parser("port", help="carry batch norms to another framework")
     port.add_argument("source", metavar="SOURCE", help="a file of any framework")
     port.add_argument("--to", choices=backends.NAMES, required=True)
@@ -34,7 +36,7 @@ def add_to(commands):
         command.add_argument("--json", action="store_true", help="print JSON")
 
 
-def run_port(args):
+def run_port(args: Namespace) -> int:
     from bn_from_scratch.port import port
 
     names = "from_", "eps", "momentum", "values", "absent", "overwrite"
@@ -43,7 +45,7 @@ def run_port(args):
     return 0
 
 
-def run_diagnose(args):
+def run_diagnose(args: Namespace) -> int:
     from bn_from_scratch.diagnosis import diagnose
 
     found = diagnose(args.a, args.b, names=(args.a, args.b))
@@ -51,7 +53,7 @@ def run_diagnose(args):
     return 0 if found.equal else 1
 
 
-def run_health(args):
+def run_health(args: Namespace) -> int:
     from bn_from_scratch.health import health, page
 
     found = health(args.model)

@@ -1,8 +1,12 @@
 """`bn train` and `bn data`: a LeNet in one framework, and what it is trained on."""
 
+from argparse import Namespace
+from typing import Any
+
 from bn_from_scratch import backends
 from bn_from_scratch.backends.norms import NORMS
 from bn_from_scratch.cli.common import (
+    Commands,
     add_data,
     add_training,
     chosen_backends,
@@ -13,7 +17,7 @@ from bn_from_scratch.cli.common import (
 )
 
 
-def add_to(commands):
+def add_to(commands: Commands) -> None:
     train = commands.add_parser("train", help="train a LeNet in one framework")
     names = "--backend", "--backends"  # the second as `compare` has it
     train.add_argument(*names, choices=backends.NAMES, help="default: the first")
@@ -38,7 +42,7 @@ def add_to(commands):
     data.set_defaults(run=run_data)
 
 
-def run_train(args):
+def run_train(args: Namespace) -> int:
     from bn_from_scratch import training
     from bn_from_scratch.compare import training as comparison
 
@@ -68,7 +72,7 @@ def run_train(args):
     return 0
 
 
-def run_phases(args, backend, settings):
+def run_phases(args: Namespace, backend: str, settings: dict[str, Any]) -> int:
     import dataclasses
     import json
 
@@ -92,7 +96,7 @@ def run_phases(args, backend, settings):
     return 0
 
 
-def run_data(args):
+def run_data(args: Namespace) -> int:
     import json
 
     data = load_data(args)

@@ -9,6 +9,9 @@ import math
 import os
 import statistics
 import time
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -23,17 +26,24 @@ SAMPLE_SECONDS = 0.02  # a short step is repeated until it takes this long
 ROUNDS = 9
 HELD = 6  # forward passes whose results are held at once
 
+Row = dict[str, Any]
+Shape = tuple[int, ...]
+
 
 def compare_speed(
-    names, shapes=SHAPES, growth=GROWTH, rounds=ROUNDS, progress=lambda text: None
-):
+    names: Sequence[str],
+    shapes: Sequence[Shape] = SHAPES,
+    growth: Sequence[int] = GROWTH,
+    rounds: int = ROUNDS,
+    progress: Callable[[str], None] = lambda text: None,
+) -> dict[str, list[Row]]:
     """Three lists of rows: times of each shape, of growing batches, and bytes kept.
 
     The batch of the second shape grows; the bytes are those of the largest shape, for
     large arrays come from the system, and go back to it.
     """
     second, largest = shapes[1], max(shapes, key=math.prod)
-    results = {"speed": [], "growth": [], "kept": []}
+    results: dict[str, list[Row]] = {"speed": [], "growth": [], "kept": []}
     for name in names:
         bn = backends.load(name)
         for shape in shapes:
@@ -51,13 +61,15 @@ def compare_speed(
     return results
 
 
-def make_step(bn, norm, shape):
+def make_step(
+    bn: ModuleType, norm: str, shape: Shape
+) -> tuple[Callable[[], Any], Callable[[], None]]:
     """(forward, step) of a float32 layer on standard normal numbers."""
     X, dY = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
     return bn.prepare(norm_layer(bn, norm)(shape[1], len(shape)), X, dY)
 
 
-def timings(bn, shape, rounds):
+def timings(bn: ModuleType, shape: Shape, rounds: int) -> dict[str, float]:
     """Median milliseconds of each norm, and median ratios to the built-in."""
     steps = {norm: make_step(bn, norm, shape)[1] for norm in NORMS}
     repeats = {norm: repetitions(step) for norm, step in steps.items()}
@@ -74,20 +86,21 @@ def timings(bn, shape, rounds):
     return found
 
 
-def seconds(step, repeats):
+def seconds(step: Callable[[], None], repeats: int) -> float:
     start = time.perf_counter()
     for _ in range(repeats):
         step()
     return (time.perf_counter() - start) / repeats
 
 
-def repetitions(step):
+def repetitions(step: Callable[[], None]) -> int:
     """How often to repeat a step in one sample; compiles and warms it up."""
-    step(), step()
+    step()
+    step()
     return max(1, round(SAMPLE_SECONDS / seconds(step, 1)))
 
 
-def kept_for_backward(bn, norm, shape):
+def kept_for_backward(bn: ModuleType, norm: str, shape: Shape) -> int | None:
     """Bytes that a forward pass leaves for backward, besides X and Y.
 
     Measured as the growth of the process's resident memory, while the results of
@@ -106,7 +119,7 @@ def kept_for_backward(bn, norm, shape):
     return max(0, growth[-1] - 4 * math.prod(shape))
 
 
-def resident_bytes():
+def resident_bytes() -> int | None:
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -114,7 +127,7 @@ def resident_bytes():
         return None
 
 
-def render(results):
+def render(results: dict[str, list[Row]]) -> str:
     """Three tables, and how to read them."""
     second, largest = results["speed"][1]["shape"], results["kept"][0]["shape"]
     titles = ["plain", "fused", "built-in"]
@@ -144,14 +157,14 @@ def render(results):
     return "\n".join(lines)
 
 
-def _shape(shape):
+def _shape(shape: Sequence[int]) -> str:
     return f"({', '.join(map(str, shape))})"
 
 
-def _figures(row):
+def _figures(row: Row) -> list[str]:
     ratios = (f"{row[f'{norm}/builtin']:.2f}" for norm in NORMS[:2])
     return [*(f"{row[norm]:.2f}" for norm in NORMS), *ratios]
 
 
-def _times(kept, size):
+def _times(kept: int | None, size: int) -> str:
     return "?" if kept is None else f"{kept / size:.2f}"

@@ -1,15 +1,19 @@
 """The pictures of a comparison, as PNG files."""
 
 import io
+import os
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from bn_from_scratch.compare.runs import (
+    Run,
     decades,
     distances,
     label,
@@ -27,14 +31,19 @@ from bn_from_scratch.presentation.style import (
     STYLE,
 )
 
-DASHES = {"builtin": (0, (4, 2)), "one-pass": (0, (1, 1.5))}
+DASHES: dict[str, Any] = {"builtin": (0, (4, 2)), "one-pass": (0, (1, 1.5))}
 MARKERS = {"channels-first": "o", "channels-last": "s"}
 WRONG = "wrong by more than its own standard deviation"
 WITHIN = "grey: within the bound"
-BESIDE = {"textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 13}
+BESIDE: dict[str, Any] = {
+    "textcoords": "offset points",
+    "ha": "right",
+    "va": "center",
+    "fontsize": 13,
+}
 
 
-def curves(results, path):
+def curves(results: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Draw the losses of all runs, and their distances, as a PNG of 1600 x 900.
 
     A single run has no distances: its validation accuracy is drawn instead.
@@ -66,13 +75,13 @@ def curves(results, path):
         _save(figure, path)
 
 
-def _nested(axes, runs, table, width):
+def _nested(axes: Axes, runs: list[Run], table: np.ndarray, width: float) -> None:
     """Curves on one line, all to be seen: ours solid, each thinner than the one below
     it; the built-ins dashed along its middle, each dash where the others have gaps."""
     steps = np.arange(1, table.shape[1] + 1)
     for run, loss in zip(runs, table, strict=True):
         k, count = place(runs, run)
-        line = {"color": COLOURS.get(run["backend"], OTHER)}
+        line: dict[str, Any] = {"color": COLOURS.get(run["backend"], OTHER)}
         if run["norm"] == "builtin":
             axes.plot(steps, loss, color="white", lw=1.6 * width, zorder=3)
             axes.plot(steps, loss, lw=0.4 * width, alpha=0.5, zorder=3.5, **line)
@@ -88,7 +97,7 @@ def _nested(axes, runs, table, width):
             axes.plot(end, loss[end - 1], "X", color=line["color"], ms=12, zorder=5)
 
 
-def _magnify(axes, runs, table):
+def _magnify(axes: Axes, runs: list[Run], table: np.ndarray) -> None:
     """A few steps enlarged, in the corner that a falling loss leaves free."""
     steps = table.shape[1]
     start = steps // 3
@@ -98,7 +107,7 @@ def _magnify(axes, runs, table):
     low, high = axes.get_ylim()
     if np.nanmax(beside) > low + 0.38 * (high - low):
         return  # the corner is not free
-    zoom = axes.inset_axes([0.46, 0.42, 0.52, 0.5])
+    zoom = axes.inset_axes((0.46, 0.42, 0.52, 0.5))
     _nested(zoom, runs, table, 3)
     low, high = np.nanmin(window), np.nanmax(window)
     margin = 0.15 * (high - low) or 0.1
@@ -107,11 +116,11 @@ def _magnify(axes, runs, table):
     zoom.tick_params(labelsize=13)
     zoom.spines[:].set_visible(True)
     frame = axes.indicate_inset_zoom(zoom, edgecolor=MUTED)
-    for connector in frame.connectors:  # they would cross the curves
+    for connector in frame.connectors or ():  # they would cross the curves
         connector.set_visible(False)
 
 
-def _distances(axes, results):
+def _distances(axes: Axes, results: dict[str, Any]) -> None:
     runs, tolerance = results["runs"], results["agreement"]["tolerance"]
     far = distances(results)
     for k, (run, values) in enumerate(zip(runs, far.values, strict=True)):
@@ -135,7 +144,7 @@ def _distances(axes, results):
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _power(y, far.floor)))
 
 
-def _validation(axes, run):
+def _validation(axes: Axes, run: Run) -> None:
     """The accuracy after each epoch, for a run that has nothing to be compared with."""
     accuracies = run["val_accuracies"]
     ends = len(run["loss"]) * np.arange(1, len(accuracies) + 1) / len(accuracies)
@@ -145,18 +154,18 @@ def _validation(axes, run):
     axes.set_title(f"Accuracy in prediction mode; {last}", loc="left", fontsize=17)
 
 
-def _power(value, floor):
+def _power(value: float, floor: float) -> str:
     return "0" if value <= floor else f"$10^{{{round(np.log10(value))}}}$"
 
 
-def _sample(run, marker=""):
+def _sample(run: Run, marker: str = "") -> Line2D:
     """A run in the legend."""
     ours, colour = run["norm"] == "scratch", COLOURS.get(run["backend"], OTHER)
     look = {"mfc": colour if ours else "white", "ls": DASHES.get(run["norm"], "-")}
     return Line2D([], [], color=colour, lw=3, marker=marker, label=label(run), **look)
 
 
-def precision(results, path):
+def precision(results: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Draw the error of the output against the mean of the input, a panel per shape."""
     rows = results["rows"]
     means = sorted({row["mean"] for row in rows})
@@ -183,7 +192,11 @@ def precision(results, path):
         handles = [_sample(row) for row in reversed(first.values())]
         columns = 1 + len({backend for backend, _ in first})
         for memory in dict.fromkeys(row["memory"] for row in rows):
-            mark = {"marker": MARKERS.get(memory, "D"), "ls": "", "color": MUTED}
+            mark: dict[str, Any] = {
+                "marker": MARKERS.get(memory, "D"),
+                "ls": "",
+                "color": MUTED,
+            }
             handles.append(Line2D([], [], label=memory, **mark))
         figure.legend(
             handles=handles, loc="outside lower center", ncols=columns, frameon=False
@@ -191,7 +204,9 @@ def precision(results, path):
         _save(figure, path)
 
 
-def _errors(axes, rows, means, floor, top):
+def _errors(
+    axes: Axes, rows: list[Run], means: list[float], floor: float, top: float
+) -> None:
     """One panel: a curve per layer and memory order, the bound, and what is wrong."""
     x = {mean: k for k, mean in enumerate(means)}  # 0 has no place on a log axis
     bound = {row["mean"]: row["bound"] for row in rows}
@@ -223,7 +238,7 @@ def _errors(axes, rows, means, floor, top):
     axes.set_xlim(-0.4, len(means) - 0.6)
 
 
-def _save(figure, path):
+def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     write_atomically(path, buffer.getvalue())

@@ -1,16 +1,22 @@
 """`bn compare layer`: scratch and built-in layers against the spec, float64."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from bn_from_scratch import backends
 from bn_from_scratch.backends.norms import norm_layer
 from bn_from_scratch.case import QUANTITIES, difference, expected, make_case
 from bn_from_scratch.presentation.table import Figure, table
 
-SHAPES = {"2-D": (32, 5), "4-D": (8, 5, 7, 6)}  # all sizes differ
+SHAPES: dict[str, tuple[int, ...]] = {
+    "2-D": (32, 5),
+    "4-D": (8, 5, 7, 6),
+}  # all sizes differ
 STEPS = 3
 TOLERANCE = 1e-12
 
 
-def compare_layer(names, norms):
+def compare_layer(names: Sequence[str], norms: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each backend, norm, rank and mode: its difference in every quantity."""
     rows = []
     for name in names:
@@ -31,12 +37,12 @@ def compare_layer(names, norms):
     return rows
 
 
-def agree(rows):
+def agree(rows: list[dict[str, Any]]) -> bool:
     """Whether every difference is within TOLERANCE (NaN is not)."""
     return all(row[q] <= TOLERANCE for row in rows for q in QUANTITIES)
 
 
-def render(rows):
+def render(rows: list[dict[str, Any]]) -> str:
     """The table, what was translated for each built-in, and the verdict."""
     places = ("backend", "norm", "rank", "mode")
     cells = [

@@ -7,14 +7,20 @@ import math
 import os
 import pathlib
 import platform
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from bn_from_scratch import backends
 from bn_from_scratch.backends.norms import norm_layer
 from bn_from_scratch.compare import figures, report
+from bn_from_scratch.compare.runs import Run
+from bn_from_scratch.data import Dataset
 from bn_from_scratch.files import write_atomically
 from bn_from_scratch.presentation.table import Figure, table
+from bn_from_scratch.training import History, Trainer, Weights
 
 # How far the loss of two runs may differ at any step.  Rounding differs between
 # frameworks, and each step of training lets a difference grow a little.
@@ -23,8 +29,16 @@ PACKAGES = "numpy torch tensorflow keras jax flax optax mxnet".split()
 
 
 def compare_training(
-    names, norms, data, *, dtype, seed, command, weights=None, **settings
-):
+    names: Sequence[str],
+    norms: Sequence[str],
+    data: Dataset,
+    *,
+    dtype: str,
+    seed: int,
+    command: str,
+    weights: Weights | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
     """Train a LeNet for each backend and norm; return the results as one dict.
 
     weights: named arrays to start from, instead of those of the seed.
@@ -60,7 +74,14 @@ def compare_training(
     }
 
 
-def describe_run(name, norm, bn, trainer, history, data_name):
+def describe_run(
+    name: str,
+    norm: str,
+    bn: ModuleType,
+    trainer: Trainer,
+    history: History,
+    data_name: str,
+) -> Run:
     """One entry of results["runs"]."""
     weights = trainer.get_weights()
     learned = {k: weights.get(f"bn1.{k}", np.array([])) for k in ("gamma", "beta")}
@@ -82,7 +103,9 @@ def describe_run(name, norm, bn, trainer, history, data_name):
     }
 
 
-def agreement(runs, predictions, dtype):
+def agreement(
+    runs: list[Run], predictions: list[np.ndarray], dtype: str
+) -> dict[str, Any]:
     """How far the losses lie apart at any step; NaN counts as disagreement."""
     losses = np.array([run["loss"] for run in runs])
     keys = [f"{run['backend']}/{run['norm']}" for run in runs]
@@ -103,10 +126,10 @@ def agreement(runs, predictions, dtype):
     }
 
 
-def environment():
+def environment() -> dict[str, Any]:
     """Versions of what the figures were made with."""
     system = f"{platform.system()} {platform.machine()}"
-    found = {"python": platform.python_version(), "platform": system}
+    found: dict[str, Any] = {"python": platform.python_version(), "platform": system}
     found["cores"] = os.cpu_count()
     for package in PACKAGES:
         try:
@@ -116,7 +139,7 @@ def environment():
     return found
 
 
-def save(results, folder):
+def save(results: dict[str, Any], folder: str | os.PathLike[str]) -> list[pathlib.Path]:
     """Write results.json, curves.png and report.html; return their paths."""
     folder = pathlib.Path(folder)
     paths = [folder / name for name in ("results.json", "curves.png", "report.html")]
@@ -126,12 +149,12 @@ def save(results, folder):
     return paths
 
 
-def to_json(value):
+def to_json(value: Any) -> str:
     """JSON text; NaN and infinity, which JSON lacks, become null."""
     return json.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
 
 
-def _finite(value):
+def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
@@ -139,7 +162,7 @@ def _finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def render(results):
+def render(results: dict[str, Any]) -> str:
     """The table, what was translated for each built-in, and the verdict."""
     agreed = results["agreement"]
     cells = [

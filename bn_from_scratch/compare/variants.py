@@ -4,11 +4,11 @@ from bn_from_scratch.combinations import ORDER, REFUSED, refusal
 from bn_from_scratch.presentation.table import table
 
 
-def render():
+def render() -> str:
     """A matrix of the pairs, and the reasons against those that do not combine."""
     reasons = list(dict.fromkeys(REFUSED.values()))
 
-    def cell(first, second):
+    def cell(first: str, second: str) -> str:
         if first == second:
             return ""
         reason = refusal(first, second)

@@ -7,6 +7,8 @@ PyTorch is the quickest of the four to start.
 import dataclasses
 import math
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,20 +16,21 @@ from torch import nn
 
 from bn_from_scratch import lenet
 from bn_from_scratch import torch as bn
+from bn_from_scratch.data import Dataset
 
 LAYERS = ("conv1", "conv2", "dense1", "dense2")  # those that a norm may follow
 
 
 def network(
-    norm=bn.BatchNorm,
+    norm: Callable[..., Any] | None = bn.BatchNorm,
     *,
-    where=(1, 2, 3, 4),
-    bias=True,
-    before=True,
-    activation=nn.Sigmoid,
-    dropout=0.0,
-    seed=0,
-):
+    where: tuple[int, ...] = (1, 2, 3, 4),
+    bias: bool = True,
+    before: bool = True,
+    activation: Callable[[], nn.Module] = nn.Sigmoid,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> nn.Sequential:
     """LeNet for [N, 1, 28, 28] -> [N, 10] logits, from the weights of the seed.
 
     norm: (num_features, num_dims) -> layer, or None; where: the layers it follows,
@@ -64,19 +67,32 @@ def network(
 
 @dataclasses.dataclass
 class Run:
-    """What an experiment leaves: the loss of every step, and the test set's verdict."""
+    """What an experiment leaves: the loss of every step, and the test set's verdict.
+
+    >>> Run(loss=[2.4, 2.31, 2.5], val_loss=2.6, val_accuracy=0.1).diverged
+    True
+    """
 
     loss: list[float]
     val_loss: float
     val_accuracy: float
 
     @property
-    def diverged(self):
+    def diverged(self) -> bool:
         """Whether the loss left the numbers, or ended above that of guessing."""
         return not (np.mean(self.loss[-10:]) < math.log(lenet.CLASSES))
 
 
-def train(model, data, *, epochs=1, lr=0.1, batch_size=128, seed=0, optimizer="sgd"):
+def train(
+    model: nn.Module,
+    data: Dataset,
+    *,
+    epochs: int = 1,
+    lr: float = 0.1,
+    batch_size: int = 128,
+    seed: int = 0,
+    optimizer: Any = "sgd",
+) -> Run:
     """Train a network on the data set; return a Run."""
     trainer = bn.Trainer(
         max_epochs=epochs,

@@ -4,6 +4,8 @@ The spec computes every setting here; `presentation/templates/moving_statistics.
 chooses among them, so it works without a kernel and without a network.
 """
 
+from typing import Any
+
 import numpy as np
 from IPython.display import HTML
 
@@ -17,29 +19,30 @@ WARM, BEFORE, AFTER = 300, 40, 80  # batches: not shown; shown before, after the
 RUNS = 200  # repetitions of the same setting; the first is drawn
 
 
-def simulate(batch_size, shift, seed=0):
+def simulate(batch_size: int, shift: str, seed: int = 0) -> tuple[np.ndarray, ...]:
     """Statistics of `RUNS` layers whose data, of mean 0 and variance 1, shift.
 
     Returns mean, var [T, RUNS] and moving_mean, moving_var [T, MOMENTA, RUNS] of the
     T batches that are shown; the shift comes `BEFORE` batches into them.
     """
     rng, steps = np.random.default_rng(seed), []
+    momenta: Any = np.array(MOMENTA)[:, None]  # all of them at once
     moving = np.zeros((len(MOMENTA), RUNS)), np.ones((len(MOMENTA), RUNS))
     for step in range(-WARM - BEFORE, AFTER):
         add, times = SHIFTS[shift if step >= 0 else "none"]
         mean, var = spec.batch_stats(add + times * rng.normal(size=(batch_size, RUNS)))
-        moving = spec.update_moving(*moving, mean, var, np.array(MOMENTA)[:, None])
+        moving = spec.update_moving(*moving, mean, var, momenta)
         steps.append((mean, var, *moving))
     return tuple(np.stack(kind) for kind in zip(*steps[WARM:], strict=True))
 
 
-def covered(moving_mean, jump):
+def covered(moving_mean: np.ndarray, jump: float) -> int | None:
     """Batches until 95% of the jump is covered; None: never, or there is no jump."""
     after = np.flatnonzero(moving_mean[BEFORE:] >= 0.95 * jump)
     return int(after[0]) + 1 if jump and len(after) else None
 
 
-def setting(batch_size, shift):
+def setting(batch_size: int, shift: str) -> dict[str, Any]:
     """What the page shows for them; moving, covered and std for every momentum.
 
     Statistics are in thousandths.  std is that of the moving mean before the shift.
@@ -55,7 +58,7 @@ def setting(batch_size, shift):
     }
 
 
-def grid():
+def grid() -> dict[str, Any]:
     """Everything the page shows: `settings[b][s]`, and what theory says of it."""
     n, m = np.array(BATCH_SIZES)[:, None], np.array(MOMENTA)
     return {
@@ -71,6 +74,6 @@ def grid():
     }
 
 
-def moving_statistics():
+def moving_statistics() -> HTML:
     """The figure for a notebook or a page: three sliders, two charts, two numbers."""
     return HTML(pages.fill("moving_statistics.html", data=grid()))

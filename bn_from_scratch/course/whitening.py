@@ -7,20 +7,40 @@ Training transforms with the statistics of the batch, prediction with their movi
 averages (5) (6).  Batch norm is the pair `mean_var`, `standardize`.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bn_from_scratch.backends.torch.batch_norm import batch_stats, normalize
 from bn_from_scratch.spec import EPS, MOMENTUM
 
+Statistics = Callable[[Tensor], tuple[Tensor, ...]]
+Transform = Callable[..., Tensor]
+
 
 class Normalization(nn.Module):
-    """A pair of functions as a layer, with gamma and beta.  X [N, C, *] -> same."""
+    """A pair of functions as a layer, with gamma and beta.  X [N, C, *] -> same.
 
-    def __init__(self, num_features, statistics, transform, eps=EPS, momentum=MOMENTUM):
+    >>> layer = Normalization(6, mean_var, standardize)
+    >>> layer(torch.rand(8, 6, 4, 4)).shape
+    torch.Size([8, 6, 4, 4])
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        statistics: Statistics,
+        transform: Transform,
+        eps: float = EPS,
+        momentum: float = MOMENTUM,
+    ) -> None:
         super().__init__()
-        self.statistics, self.transform = statistics, transform
-        self.eps, self.momentum = eps, momentum
+        self.statistics = statistics
+        self.transform = transform
+        self.eps = eps
+        self.momentum = momentum
         self.gamma = nn.Parameter(torch.ones(num_features))
         self.beta = nn.Parameter(torch.zeros(num_features))
         draws = torch.Generator().manual_seed(0)  # statistics of unrelated channels
@@ -28,11 +48,11 @@ class Normalization(nn.Module):
         for i, v in enumerate(statistics(sample)):
             self.register_buffer(f"moving_{i}", v)
 
-    def moving(self):
+    def moving(self) -> tuple[Tensor, ...]:
         """The moving averages, in the order of `statistics`."""
         return tuple(v for k, v in self.named_buffers() if k.startswith("moving_"))
 
-    def forward(self, X):
+    def forward(self, X: Tensor) -> Tensor:
         rows = X.transpose(0, 1).flatten(1).T  # [N, C, *] -> [n, C]
         values = self.statistics(rows) if self.training else self.moving()
         Y = self.transform(rows, *values, eps=self.eps) * self.gamma + self.beta
@@ -43,23 +63,25 @@ class Normalization(nn.Module):
         return Y.T.reshape(back).transpose(0, 1)
 
 
-def norm(statistics, transform, **options):
+def norm(
+    statistics: Statistics, transform: Transform, **options: Any
+) -> Callable[[int, int], Normalization]:
     """The `norm(num_features, num_dims)` that networks are built with."""
     pair = statistics, transform
     return lambda num_features, num_dims: Normalization(num_features, *pair, **options)
 
 
-def mean_var(X):
+def mean_var(X: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of each channel: (1) and (2).  [n, C] -> [C], [C]."""
     return batch_stats(X)
 
 
-def standardize(X, mean, var, eps):
+def standardize(X: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
     """Batch norm without gamma and beta: (3).  [n, C], [C], [C] -> [n, C]."""
     return normalize(X, mean, var, torch.ones_like(var), torch.zeros_like(mean), eps)
 
 
-def mean_cov(X, block=None):
+def mean_cov(X: Tensor, block: int | None = None) -> tuple[Tensor, Tensor]:
     """Mean, and the covariance within each block of channels; None is one block.
 
     [n, C] -> [C], [C / block, block, block].  Biased, as (2), which is its diagonal.
@@ -70,7 +92,9 @@ def mean_cov(X, block=None):
     return mean, parts.mT @ parts / len(X)
 
 
-def whiten(X, mean, cov, eps, rank=None):
+def whiten(
+    X: Tensor, mean: Tensor, cov: Tensor, eps: float, rank: int | None = None
+) -> Tensor:
     """Standardize, then undo the correlations within each block.  [n, C] -> [n, C].
 
     With V the variances on the diagonal of cov + eps I and P its correlation matrix,
@@ -94,10 +118,14 @@ class InverseRoot(torch.autograd.Function):
     K_ij = (f(l_i) - f(l_j)) / (l_i - l_j) (Daleckii and Krein; Higham 2008, "Functions
     of Matrices", section 3.2).  For f = l^(-1/2) the difference cancels, so that equal
     eigenvalues, at which the gradient of `eigh` is not finite, do no harm here.
+
+    >>> InverseRoot.apply(torch.diag(torch.tensor([4.0, 1.0]))[None], 2)
+    tensor([[[0.5000, 0.0000],
+             [0.0000, 1.0000]]])
     """
 
     @staticmethod
-    def forward(ctx, P, rank):
+    def forward(ctx: Any, P: Tensor, rank: int) -> Tensor:
         if not torch.isfinite(P).all():  # a run that diverged may say so by itself
             return torch.full_like(P, torch.nan)
         values, U = torch.linalg.eigh(P)  # ascending
@@ -107,7 +135,7 @@ class InverseRoot(torch.autograd.Function):
         return U * torch.where(leads, 1 / root, 1)[..., None, :] @ U.mT
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         values, root, leads, U = ctx.saved_tensors
         a, b = root[..., :, None], root[..., None, :]
         both = -1 / (a * b * (a + b))

@@ -1,5 +1,7 @@
 """The style of every picture: names and colours of the frameworks, ink, fonts."""
 
+from typing import Any
+
 NAMES = {"torch": "PyTorch", "tensorflow": "TensorFlow", "jax": "JAX", "mxnet": "MXNet"}
 # From Okabe and Ito's palette, safe for colour-blind readers; these four also keep a
 # contrast of 3:1 on the page's light and on its dark background.
@@ -11,7 +13,9 @@ COLOURS = {
 }
 OTHER = "#808080"
 INK, MUTED, ALARM = "#1b1d22", "#6a7079", "#b3261e"
-STYLE = {  # fonts that matplotlib ships, so that every machine draws the same picture
+STYLE: dict[
+    Any, Any
+] = {  # fonts that matplotlib ships, so that every machine draws the same picture
     "font.family": "STIXGeneral",
     "mathtext.fontset": "stix",
     "font.size": 17,

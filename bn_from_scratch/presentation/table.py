@@ -1,11 +1,13 @@
 """Text tables for the terminal."""
 
 import re
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 NUMBER = re.compile(r"[-+\d.,e]+|nan|inf")
 
 
-def table(header, rows):
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Columns as wide as their longest cell; those of numbers stand to the right."""
     cells = [[str(cell) for cell in row] for row in rows]
     columns = list(zip(header, *cells, strict=True))
@@ -20,7 +22,11 @@ def table(header, rows):
 
 
 class Figure(float):
-    """A number shown as 1.2e-16."""
+    """A number shown as 1.2e-16.
 
-    def __str__(self):
+    >>> print(Figure(0.00012345))
+    1.2e-04
+    """
+
+    def __str__(self) -> str:
         return "0" if self == 0 else f"{float(self):.1e}"
