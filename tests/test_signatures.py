@@ -40,7 +40,7 @@ OPTIONS = [
     *("gamma_initializer", "beta_initializer"),
     *("moving_mean_initializer", "moving_var_initializer"),
 ]
-NOT_YET = {"tensorflow", "mxnet"}
+NOT_YET = {"tensorflow"}
 
 
 @pytest.fixture(params=[name for name in backends.NAMES if name not in NOT_YET])

@@ -1,19 +1,20 @@
 """Batch normalization in MXNet: equations (1)-(6) of bn_from_scratch.spec."""
 
 from mxnet import np
+from mxnet.numpy import ndarray
 
 from bn_from_scratch import spec
-from bn_from_scratch.spec import EPS, MOMENTUM
+from bn_from_scratch.spec import EPS, MOMENTUM, Axis
 
 CHANNEL_AXIS = 1  # X is [N, C] or [N, C, H, W]
 
 
-def promote(X):
+def promote(X: ndarray) -> ndarray:
     """X in float32 at least: 16-bit sums overflow and cancel."""
     return X.astype("float32") if X.dtype.itemsize < 4 else X
 
 
-def channel_mean(X, axis=CHANNEL_AXIS):
+def channel_mean(X: ndarray, axis: Axis = CHANNEL_AXIS) -> ndarray:
     """Mean of each channel, kept as a broadcastable shape.  [N, C, *] -> [1, C, 1...].
 
     A long float32 sum is inexact; the mean of what it left over corrects it (Chan,
@@ -25,7 +26,7 @@ def channel_mean(X, axis=CHANNEL_AXIS):
     return mean + left_over.detach()
 
 
-def batch_stats(X, axis=CHANNEL_AXIS):
+def batch_stats(X: ndarray, axis: Axis = CHANNEL_AXIS) -> tuple[ndarray, ndarray]:
     """Mean and biased variance of each channel.  X [N, C, *] -> [C], [C]."""
     X, shape = promote(X), spec.stats_shape(X.shape, axis)
     mean = channel_mean(X, axis)  # (1)
@@ -33,7 +34,15 @@ def batch_stats(X, axis=CHANNEL_AXIS):
     return mean.reshape(shape), var.reshape(shape)
 
 
-def normalize(X, mean, var, gamma, beta, eps, axis=CHANNEL_AXIS):
+def normalize(
+    X: ndarray,
+    mean: ndarray,
+    var: ndarray,
+    gamma: ndarray,
+    beta: ndarray,
+    eps: float,
+    axis: Axis = CHANNEL_AXIS,
+) -> ndarray:
     """Standardize X, then scale by gamma and shift by beta.  [N, C, *] -> same."""
     shape, dtype, X = spec.param_shape(X.shape, axis), X.dtype, promote(X)
     mean, var, gamma, beta = (
@@ -43,7 +52,13 @@ def normalize(X, mean, var, gamma, beta, eps, axis=CHANNEL_AXIS):
     return (gamma * X_hat + beta).astype(dtype)  # (4)
 
 
-def update_moving(moving_mean, moving_var, mean, var, momentum):
+def update_moving(
+    moving_mean: ndarray,
+    moving_var: ndarray,
+    mean: ndarray,
+    var: ndarray,
+    momentum: float,
+) -> tuple[ndarray, ndarray]:
     """Move the moving averages one batch on.  Four [C] -> [C], [C]."""
     mean, var = mean.astype(moving_mean.dtype), var.astype(moving_var.dtype)
     moving_mean = (1 - momentum) * moving_mean + momentum * mean  # (5)
@@ -52,17 +67,17 @@ def update_moving(moving_mean, moving_var, mean, var, momentum):
 
 
 def batch_norm(
-    X,
-    gamma,
-    beta,
-    moving_mean,
-    moving_var,
+    X: ndarray,
+    gamma: ndarray,
+    beta: ndarray,
+    moving_mean: ndarray,
+    moving_var: ndarray,
     *,
-    training,
-    eps=EPS,
-    momentum=MOMENTUM,
-    axis=CHANNEL_AXIS,
-):
+    training: bool,
+    eps: float = EPS,
+    momentum: float = MOMENTUM,
+    axis: Axis = CHANNEL_AXIS,
+) -> tuple[ndarray, ndarray, ndarray]:
     """Batch-normalize X [N, C, *]; return Y and the new moving mean and variance.
 
     No argument is changed in place.  An empty batch leaves the averages alone.

@@ -1,11 +1,13 @@
 """The blocks of a Gluon model, and their parameters."""
 
+from mxnet.gluon import Block, Parameter
 
-def layers_of(model):
+
+def layers_of(model: Block) -> dict[str, Block]:
     """{path: block} of every block, each once; one that contains others before them."""
-    found = {}
+    found: dict[str, Block] = {}
 
-    def visit(path, block):
+    def visit(path: str, block: Block) -> None:
         if block not in found.values():
             found[path] = block
             for name, child in block._children.items():
@@ -15,5 +17,6 @@ def layers_of(model):
     return found
 
 
-def parameters_of(model):
+def parameters_of(model: Block) -> list[Parameter]:
+    """Every parameter of every block."""
     return [p for block in layers_of(model).values() for p in block.params.values()]

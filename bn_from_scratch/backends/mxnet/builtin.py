@@ -1,12 +1,15 @@
 """Gluon's own batch norm, as a setting of the spec."""
 
+from typing import Any
+
 import numpy
-from mxnet.gluon import nn
+from mxnet.gluon import Parameter, nn
 
 from bn_from_scratch import checks
 from bn_from_scratch.backends.mxnet.batch_norm import CHANNEL_AXIS
 from bn_from_scratch.backends.mxnet.blocks import layers_of
-from bn_from_scratch.spec import EPS, MOMENTUM
+from bn_from_scratch.backends.mxnet.layer import Dtype
+from bn_from_scratch.spec import EPS, MOMENTUM, Axis
 
 NAMES = {  # ours -> theirs
     "gamma": "gamma",
@@ -17,27 +20,27 @@ NAMES = {  # ours -> theirs
 
 
 def builtin(
-    num_features,
-    num_dims,
-    eps=EPS,
-    momentum=MOMENTUM,
-    dtype="float32",
+    num_features: int | None,
+    num_dims: int | None,
+    eps: float = EPS,
+    momentum: float | None = MOMENTUM,
+    dtype: Dtype = "float32",
     *,
-    axis=CHANNEL_AXIS,
-    center=True,
-    scale=True,
-    correction=0,
-    statistics="moving",
-    frozen=None,
-    **kwargs,
-):
+    axis: Axis = CHANNEL_AXIS,
+    center: bool = True,
+    scale: bool = True,
+    correction: int = 0,
+    statistics: str = "moving",
+    frozen: str | None = None,
+    **kwargs: Any,
+) -> nn.BatchNorm:
     """The framework's layer with the spec's eps and momentum.  X [N, C, *] -> same.
 
     It stores the biased variance, whatever `correction` says; any other setting that it
     lacks raises ValueError.
     """
     axes = checks.tuple_of(axis)
-    if len(axes) > 1:
+    if len(axes) != 1:
         raise ValueError(f"Gluon's layer has one channel axis; got axis={axis}")
     if momentum is None:
         raise ValueError("Gluon's layer needs a momentum; got None")
@@ -63,7 +66,7 @@ def builtin(
     return layer
 
 
-def builtin_setting(momentum=MOMENTUM):
+def builtin_setting(momentum: float = MOMENTUM) -> dict[str, Any]:
     """Arguments at which `spec.batch_norm` is this layer, in the last digit.
 
     MXNet reads its momentum as float32 whatever the dtype: 0.9 is 0.899999976.
@@ -71,7 +74,7 @@ def builtin_setting(momentum=MOMENTUM):
     return {"momentum": 1 - float(numpy.float32(1 - momentum))}
 
 
-def builtin_translation(eps=EPS, momentum=MOMENTUM):
+def builtin_translation(eps: float = EPS, momentum: float = MOMENTUM) -> dict[str, str]:
     """What had to be translated: our word -> theirs."""
     theirs = numpy.float32(1 - momentum)
     return {
@@ -82,9 +85,9 @@ def builtin_translation(eps=EPS, momentum=MOMENTUM):
     }
 
 
-def exchange_names(model):
+def exchange_names(model: nn.Block) -> dict[str, Parameter]:
     """Every parameter and statistic of a model: {"bn1.gamma": Parameter, ...}."""
-    named = {}
+    named: dict[str, Parameter] = {}
     for path, block in layers_of(model).items():
         names = NAMES if isinstance(block, nn.BatchNorm) else {}
         theirs = {v: k for k, v in names.items()}

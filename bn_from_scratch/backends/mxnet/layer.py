@@ -5,13 +5,15 @@ come from), `operands` (what `normalize` is given) or `move` (what becomes of th
 """
 
 import numbers
+from typing import Any, TypedDict
 
 import mxnet
 import numpy
 from mxnet import autograd, np
-from mxnet.gluon import nn
+from mxnet.gluon import Parameter, nn
+from mxnet.numpy import ndarray
 
-from bn_from_scratch import checks, combinations, spec
+from bn_from_scratch import checks, combinations, signatures, spec
 from bn_from_scratch.backends.mxnet import statistics as stats
 from bn_from_scratch.backends.mxnet.batch_norm import (
     CHANNEL_AXIS,
@@ -20,7 +22,31 @@ from bn_from_scratch.backends.mxnet.batch_norm import (
     update_moving,
 )
 from bn_from_scratch.backends.mxnet.parameters import NOT_LEARNED, Fill, Scalar
-from bn_from_scratch.spec import EPS, MOMENTUM
+from bn_from_scratch.spec import EPS, MOMENTUM, Axis
+
+Dtype = str | type | numpy.dtype
+Initializer = float | str | mxnet.init.Initializer  # a number, MXNet's own or its name
+Operands = tuple[ndarray, ndarray, ndarray, ndarray]  # mean, var, gamma, beta
+
+
+class FrozenOptions(TypedDict, total=False):
+    """What a variant hands on to the layer by name; `frozen` is its own affair."""
+
+    axis: Axis
+    center: bool
+    scale: bool
+    correction: int
+    statistics: str
+    gamma_initializer: Initializer
+    beta_initializer: Initializer
+    moving_mean_initializer: Initializer
+    moving_var_initializer: Initializer
+
+
+class LayerOptions(FrozenOptions, total=False):
+    """What a variant hands on to the layer by name."""
+
+    frozen: str | None
 
 
 class BatchNorm(nn.Block):
@@ -33,33 +59,56 @@ class BatchNorm(nn.Block):
     correction: 1 stores the unbiased variance.  statistics: "batch" predicts with those
     of the batch.  frozen: "affine" fixes gamma and beta; "all" the statistics too.
     *_initializer: a number, or an initializer (mxnet.init) or its name.
+
+    >>> layer = bn.BatchNorm(num_features=3)
+    >>> layer.initialize()
+    >>> with autograd.record():
+    ...     Y = layer(np.random.uniform(size=(8, 3, 4, 4)))
+    >>> Y.shape, layer.moving_mean.shape
+    ((8, 3, 4, 4), (3,))
+
+    The methods below are the seams for subclasses: those under State make and change
+    what is kept, those under Forward and Steps are what a variant overrides.
     """
 
-    needs_values = True  # more than one per channel, in this replica
+    needs_values: bool = True  # more than one per channel, in this replica
+    num_dims: int | None
+    axis: Axis
+    eps: float
+    momentum: float | None
+    correction: int
+    statistics: str
+    dtype: str
+    gamma: Parameter | None
+    beta: Parameter | None
+    moving_mean: Parameter
+    moving_var: Parameter
+    moving_count: Parameter
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         combinations.check_class(cls)
+        signatures.sign(cls, BatchNorm)
 
     def __init__(
         self,
-        num_features=None,
-        num_dims=None,
-        eps=EPS,
-        momentum=MOMENTUM,
-        dtype="float32",
+        num_features: int | tuple[int, ...] | None = None,
+        num_dims: int | None = None,
+        eps: float = EPS,
+        momentum: float | None = MOMENTUM,
+        dtype: Dtype = "float32",
         *,
-        axis=CHANNEL_AXIS,
-        center=True,
-        scale=True,
-        correction=0,
-        statistics="moving",
-        frozen=None,
-        gamma_initializer=1,
-        beta_initializer=0,
-        moving_mean_initializer=0,
-        moving_var_initializer=1,
-    ):
+        axis: Axis = CHANNEL_AXIS,
+        center: bool = True,
+        scale: bool = True,
+        correction: int = 0,
+        statistics: str = "moving",
+        frozen: str | None = None,
+        gamma_initializer: Initializer = 1,
+        beta_initializer: Initializer = 0,
+        moving_mean_initializer: Initializer = 0,
+        moving_var_initializer: Initializer = 1,
+    ) -> None:
         super().__init__()
         settings = eps, momentum, axis, correction, statistics, frozen
         checks.check_layer(num_features, num_dims, *settings)
@@ -79,29 +128,29 @@ class BatchNorm(nn.Block):
 
     # --- State ---------------------------------------------------------------------
 
-    def add_parameter(self, name, initializer):
+    def add_parameter(self, name: str, initializer: Initializer | None) -> None:
         """A learned [C]; with None there is none."""
         added = None if initializer is None else self._parameter(name, initializer)
         setattr(self, name, added)
 
-    def add_statistic(self, name, initializer):
+    def add_statistic(self, name: str, initializer: Initializer) -> None:
         """A [C] that is state, but not learned."""
         setattr(self, name, self._parameter(name, initializer, **NOT_LEARNED))
 
-    def add_scalar(self, name):
+    def add_scalar(self, name: str) -> None:
         """A number that is state, from 0."""
         kind = {"shape": (), "dtype": self.dtype, "init": Fill(0)}
         scalar = Scalar(self.prefix + name, **kind, **NOT_LEARNED)
         self.params.update({scalar.name: scalar})
         setattr(self, name, scalar)
 
-    def _parameter(self, name, initializer, **kind):
+    def _parameter(self, name: str, initializer: Initializer, **kind: Any) -> Parameter:
         number = isinstance(initializer, numbers.Number)
         kind["init"] = Fill(initializer) if number else initializer
         kind |= {"shape": self._shape, "dtype": self.dtype, "allow_deferred_init": True}
         return self.params.get(name, **kind)
 
-    def build(self, shape):
+    def build(self, shape: tuple[int, ...]) -> None:
         """Give what has no shape yet its shape and its initial value."""
         for p in self._reg_params.values():
             if p._deferred_init:
@@ -109,14 +158,14 @@ class BatchNorm(nn.Block):
                 p._finish_deferred_init()
 
     @property
-    def num_features(self):
+    def num_features(self) -> int | tuple[int, ...] | None:
         """None until the first call, or until parameters are loaded."""
         shape = self.moving_mean.shape
         if min(shape) < 1:
             return None
         return shape[0] if len(shape) == 1 else shape
 
-    def value(self, name):
+    def value(self, name: str) -> ndarray:
         """A parameter on the context of this call, or a copy of a statistic.
 
         Not the statistic itself: MXNet refuses to change what has been recorded.
@@ -125,24 +174,24 @@ class BatchNorm(nn.Block):
         v = p.data(mxnet.current_context())
         return v if p.grad_req != "null" else v.detach().copy()
 
-    def put(self, enough, **values):
+    def put(self, enough: bool | ndarray, **values: ndarray) -> None:
         """Change statistics in place, if there were values enough to take them of."""
         old = tuple(self.value(name) for name in values)
         new = stats.select(enough, tuple(values.values()), old)
         for name, value in zip(values, new, strict=True):
             getattr(self, name).data(mxnet.current_context())[()] = value
 
-    def cast(self, dtype):
+    def cast(self, dtype: Dtype) -> None:
         self.dtype = at_least_float32(dtype)
         super().cast(self.dtype)
 
     @property
-    def frozen(self):
+    def frozen(self) -> str | None:
         """None; "affine": gamma and beta are fixed; "all": the statistics too."""
         return self._frozen
 
     @frozen.setter
-    def frozen(self, frozen):
+    def frozen(self, frozen: str | None) -> None:
         checks.check_choice("frozen", frozen, checks.FROZEN)
         self._frozen = frozen
         for p in (self.gamma, self.beta):
@@ -151,11 +200,15 @@ class BatchNorm(nn.Block):
 
     # --- Forward -------------------------------------------------------------------
 
-    def __call__(self, X, mask=None, update=True):
+    def __call__(
+        self, X: ndarray, mask: ndarray | None = None, update: bool = True
+    ) -> ndarray:
         """Gluon's own takes no keywords."""
         return super().__call__(X, mask, update)
 
-    def forward(self, X, mask=None, update=True):
+    def forward(
+        self, X: ndarray, mask: ndarray | None = None, update: bool = True
+    ) -> ndarray:
         """`mask`: valid positions.  `update=False` leaves the moving averages alone."""
         training = autograd.is_training() and self.frozen != "all"
         needs = (training or self.predicts_by_batch()) and self.needs_values
@@ -170,30 +223,39 @@ class BatchNorm(nn.Block):
                 return self.train_forward(X, mask, update)
             return self.eval_forward(X, mask)
 
-    def train_forward(self, X, mask, update):
+    def train_forward(self, X: ndarray, mask: ndarray | None, update: bool) -> ndarray:
+        """Normalize by the batch, and move the averages."""
         mean, var, n = self.batch_stats(X, mask)
-        Y = self.normalize(X, *self.or_moving(mean, var, n), self.axis, training=True)
+        used = self.or_moving(mean, var, n)
+        Y = self.normalize(X, *used, self.axis, training=True)
         if update:
             self.move(mean.detach(), var.detach(), n)
         return Y
 
-    def eval_forward(self, X, mask):
+    def eval_forward(self, X: ndarray, mask: ndarray | None) -> ndarray:
+        """Normalize by the moving averages, or as `statistics` says."""
         mean, var = self.value("moving_mean"), self.value("moving_var")
         if self.predicts_by_batch():
             mean, var = self.or_moving(*BatchNorm.batch_stats(self, X, mask))
         return self.normalize(X, mean, var, self.axis, training=False)
 
-    def or_moving(self, mean, var, n):
+    def or_moving(
+        self, mean: ndarray, var: ndarray, n: int | ndarray
+    ) -> tuple[ndarray, ndarray]:
         """These statistics, or the moving ones where fewer than two gave them."""
         moving = self.value("moving_mean"), self.value("moving_var")
-        return stats.select(n > 1, (mean, var), moving)
+        mean, var = stats.select(n > 1, (mean, var), moving)
+        return mean, var
 
-    def predicts_by_batch(self):
+    def predicts_by_batch(self) -> bool:
+        """Does prediction take the statistics of the batch?"""
         return self.statistics == "batch" and self.frozen != "all"
 
-    # --- The steps a variant overrides ---------------------------------------------
+    # --- Steps: what a variant overrides -------------------------------------------
 
-    def batch_stats(self, X, mask):
+    def batch_stats(
+        self, X: ndarray, mask: ndarray | None
+    ) -> tuple[ndarray, ndarray, int | ndarray]:
         """Where the statistics come from.  -> mean [C], var [C], values per channel."""
         if 0 in X.shape:
             nothing = np.zeros_like(self.value("moving_mean"))
@@ -203,16 +265,19 @@ class BatchNorm(nn.Block):
         n = spec.values_per_channel(X.shape, self.axis)
         return *batch_stats(X, self.axis), n
 
-    def normalize(self, X, mean, var, axis, training):
+    def normalize(
+        self, X: ndarray, mean: ndarray, var: ndarray, axis: Axis, training: bool
+    ) -> ndarray:
+        """X by these statistics, scaled and shifted.  -> like X."""
         return normalize(X, *self.operands(mean, var, training), self.eps, axis)
 
-    def operands(self, mean, var, training):
+    def operands(self, mean: ndarray, var: ndarray, training: bool) -> Operands:
         """What `normalize` is given: mean, var, gamma, beta."""
         gamma = np.ones_like(mean) if self.gamma is None else self.value("gamma")
         beta = np.zeros_like(mean) if self.beta is None else self.value("beta")
         return mean, var, gamma, beta
 
-    def move(self, mean, var, n):
+    def move(self, mean: ndarray, var: ndarray, n: int | ndarray) -> None:
         """Put a batch of n values per channel into the moving averages."""
         moving = self.value("moving_mean"), self.value("moving_var")
         if self.momentum is None:
@@ -224,11 +289,11 @@ class BatchNorm(nn.Block):
             mean, var = update_moving(*moving, mean, var, self.momentum)
             self.put(n > 1, moving_mean=mean, moving_var=var)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         settings = f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
         return f"{type(self).__name__}({settings})"
 
 
-def at_least_float32(dtype):
+def at_least_float32(dtype: Dtype) -> str:
     """The dtype of the parameters: 16-bit inputs are normalized in float32."""
     return numpy.promote_types(dtype, "float32").name

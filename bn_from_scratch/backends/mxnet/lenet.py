@@ -1,5 +1,7 @@
 """LeNet in MXNet, with the norm layer passed in."""
 
+from collections.abc import Callable
+
 from mxnet import np
 from mxnet.gluon import HybridBlock, nn
 
@@ -7,7 +9,9 @@ from bn_from_scratch import lenet
 from bn_from_scratch.backends.mxnet.layer import BatchNorm
 
 
-def LeNet(norm=None, seed=0, dtype="float32"):
+def LeNet(
+    norm: Callable[..., nn.Block] | None = None, seed: int = 0, dtype: str = "float32"
+) -> nn.Block:
     """LeNet for [N, 1, 28, 28] -> [N, 10] logits; `norm(num_features, num_dims)`."""
     layers = {
         "conv1": nn.Conv2D(6, kernel_size=5, in_channels=1),
@@ -40,6 +44,8 @@ def LeNet(norm=None, seed=0, dtype="float32"):
     return model
 
 
-def BNLeNet(norm=BatchNorm, seed=0, dtype="float32"):
+def BNLeNet(
+    norm: Callable[..., nn.Block] = BatchNorm, seed: int = 0, dtype: str = "float32"
+) -> nn.Block:
     """LeNet with batch normalization after each layer but the last."""
     return LeNet(norm, seed, dtype)

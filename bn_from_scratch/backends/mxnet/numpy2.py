@@ -5,11 +5,12 @@ back for that time and taken away again.
 """
 
 import importlib
+from typing import Any
 
 import numpy as np
 
 # Old name -> what it meant; None where MXNet lists the function but never calls it.
-REMOVED = {
+REMOVED: dict[str, Any] = {
     "Inf": np.inf,
     "NAN": np.nan,
     "NINF": -np.inf,
@@ -34,7 +35,7 @@ REMOVED = {
 }
 
 
-def import_mxnet():
+def import_mxnet() -> Any:
     """The mxnet module; NumPy is left as it was found."""
     # Not hasattr: NumPy 1.26 answers it for some of these with a warning.
     absent = [name for name in REMOVED if name not in vars(np)]

@@ -1,11 +1,25 @@
 """Any norm layer of Gluon: NumPy in, NumPy out."""
 
+from typing import Any
+
+import numpy
 from mxnet import autograd, np
+from mxnet.gluon import Block, Parameter
 
 from bn_from_scratch.backends.mxnet.builtin import NAMES
 
 
-def probe(layer, X, dY, *, training, steps=1, state=None, native=False, **options):
+def probe(
+    layer: Block,
+    X: numpy.ndarray,
+    dY: numpy.ndarray,
+    *,
+    training: bool,
+    steps: int = 1,
+    state: dict[str, numpy.ndarray] | None = None,
+    native: bool = False,
+    **options: Any,
+) -> dict[str, numpy.ndarray]:
     """Feed X [N, C, *] and the cotangent dY forward and backward, `steps` times over.
 
     Returns NumPy arrays: Y, dX [N, C, *], dgamma, dbeta [C] of the last pass and the
@@ -19,15 +33,15 @@ def probe(layer, X, dY, *, training, steps=1, state=None, native=False, **option
         layer.initialize()
     for name, value in (state or {}).items():
         values[name].set_data(np.array(value, dtype=value.dtype))
-    X, dY = (np.array(v, dtype=v.dtype) for v in (X, dY))
+    given, cotangent = (np.array(v, dtype=v.dtype) for v in (X, dY))
     if "mask" in options:
         options["mask"] = np.array(options["mask"])
     for _ in range(steps):
-        X.attach_grad()
+        given.attach_grad()
         with autograd.record(train_mode=training):
-            Y = layer(X, **options)
-        Y.backward(dY, train_mode=training)  # its own default is True
-    result = {"Y": Y, "dX": X.grad}
+            Y = layer(given, **options)
+        Y.backward(cotangent, train_mode=training)  # its own default is True
+    result = {"Y": Y, "dX": given.grad}
     wanted = {k: values[k] for k in ("gamma", "beta") if k in values}
     wanted = {k: p for k, p in wanted.items() if p.grad_req != "null"}
     result |= {f"d{k}": p.grad() for k, p in wanted.items()}
@@ -35,7 +49,8 @@ def probe(layer, X, dY, *, training, steps=1, state=None, native=False, **option
     return {name: v.asnumpy() for name, v in result.items()}
 
 
-def _state_of(layer):
+def _state_of(layer: Block) -> dict[str, Parameter]:
     """The layer's parameters and statistics under our names."""
     theirs = {v: k for k, v in NAMES.items()}
-    return {theirs.get(name, name): p for name, p in layer._reg_params.items()}
+    own: dict[str, Parameter] = layer._reg_params
+    return {theirs.get(name, name): p for name, p in own.items()}

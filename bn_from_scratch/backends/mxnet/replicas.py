@@ -10,8 +10,11 @@ import contextlib
 import functools
 import operator
 import threading
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from mxnet import autograd
+from mxnet.numpy import ndarray
 from mxnet.util import is_np_array, is_np_shape, np_array, np_shape
 
 HERE = threading.local()  # .place: relay and rank, in a thread of `run_replicas`
@@ -20,7 +23,7 @@ HERE = threading.local()  # .place: relay and rank, in a thread of `run_replicas
 THREADS = concurrent.futures.ThreadPoolExecutor(max_workers=1 << 16)
 
 
-def run_replicas(net, *shards):
+def run_replicas(net: Callable, *shards: Iterable[ndarray]) -> list[Any]:
     """[net(X) for X in shards], where synchronized layers see one joined batch.
 
     The shards may have different sizes and contexts; as in `map`, more lists of them
@@ -35,7 +38,7 @@ def run_replicas(net, *shards):
         return [net(*replicas[0])]
     relay, settings = Relay(len(replicas)), thread_settings()
 
-    def run(rank, replica):
+    def run(rank: int, replica: tuple[ndarray, ...]) -> Any:
         try:
             relay.wait(rank)
             HERE.place = relay, rank
@@ -48,7 +51,7 @@ def run_replicas(net, *shards):
         except BaseException as error:
             relay.fail(error)
         finally:
-            HERE.place = None, None
+            HERE.place = None, 0
 
     outputs = list(THREADS.map(run, range(len(replicas)), replicas))
     if relay.failure:
@@ -56,14 +59,14 @@ def run_replicas(net, *shards):
     return outputs
 
 
-def thread_settings():
+def thread_settings() -> Callable:
     """A context manager that gives another thread what MXNet keeps for each thread."""
     arrays, shapes = is_np_array(), is_np_shape()
     record = autograd.record if autograd.is_recording() else autograd.pause
     training = autograd.is_training()
 
     @contextlib.contextmanager
-    def enter():
+    def enter() -> Any:
         # shapes before arrays: MXNet refuses np arrays that outlive np shapes
         with np_shape(shapes), np_array(arrays), record(training):
             yield
@@ -71,9 +74,9 @@ def thread_settings():
     return enter
 
 
-def place():
-    """Relay and rank of this thread: None, None outside of `run_replicas`."""
-    return getattr(HERE, "place", (None, None))
+def place() -> "tuple[Relay | None, int]":
+    """Relay and rank of this thread: None, 0 outside of `run_replicas`."""
+    return getattr(HERE, "place", (None, 0))
 
 
 class Relay:
@@ -84,30 +87,38 @@ class Relay:
     thread at the head of `queue` runs.
     """
 
-    def __init__(self, count):
+    turn: threading.Condition
+    failure: BaseException | None
+    queue: collections.deque[int]
+    given: list[list[ndarray]]  # [rank][round]: what it brought
+
+    def __init__(self, count: int) -> None:
         self.turn, self.failure = threading.Condition(), None
         self.queue = collections.deque(range(count))
-        self.given = [[] for _ in range(count)]  # [rank][round]: what it brought
+        self.given = [[] for _ in range(count)]
 
-    def wait(self, rank):
+    def wait(self, rank: int) -> None:
+        """Until it is this rank's turn; Stopped if another replica has failed."""
         with self.turn:
             self.turn.wait_for(lambda: self.failure or self.queue[0] == rank)
         if self.failure:
             raise Stopped
 
-    def hand_on(self, *, ended):
+    def hand_on(self, *, ended: bool) -> None:
+        """Let the next rank run; this one comes again unless it has ended."""
         with self.turn:
             rank = self.queue.popleft()
             if not ended:
                 self.queue.append(rank)
             self.turn.notify_all()
 
-    def fail(self, error):
+    def fail(self, error: BaseException) -> None:
+        """End all the others: this replica cannot go on."""
         with self.turn:
             self.failure = error
             self.turn.notify_all()
 
-    def all_reduce(self, rank, v):
+    def all_reduce(self, rank: int, v: ndarray) -> ndarray:
         """The sum of what all replicas bring, on the context of this one's.
 
         The copies are recorded like any op: backward returns through them.  Added in

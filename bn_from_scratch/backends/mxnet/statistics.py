@@ -1,17 +1,21 @@
 """Statistics of some of the values, and of many parts: equations (11)-(16)."""
 
 from mxnet import np
+from mxnet.numpy import ndarray
 
 from bn_from_scratch import spec
 from bn_from_scratch.backends.mxnet.batch_norm import CHANNEL_AXIS, promote
+from bn_from_scratch.spec import Axis
 
 
-def unbiased(var, n, correction):
+def unbiased(var: ndarray, n: int | ndarray, correction: int) -> ndarray:
     """The variance to store: biased (0) or unbiased (1).  [C] -> [C]."""
     return var * n / (n - correction)  # (11)
 
 
-def masked_stats(X, mask, axis=CHANNEL_AXIS):
+def masked_stats(
+    X: ndarray, mask: ndarray, axis: Axis = CHANNEL_AXIS
+) -> tuple[ndarray, ndarray, ndarray]:
     """`batch_stats` of the positions where `mask` is true, and their number n.
 
     The mask has X's shape with 1 in place of `axis`.  No position at all gives mean 0,
@@ -24,7 +28,7 @@ def masked_stats(X, mask, axis=CHANNEL_AXIS):
     return mean.reshape(shape), var.reshape(shape), n
 
 
-def masked_mean(X, mask, n, axis):
+def masked_mean(X: ndarray, mask: ndarray, n: ndarray, axis: Axis) -> ndarray:
     """As `channel_mean`, over n positions: what the sum left over corrects it."""
     axes, n = spec.reduce_axes(X.ndim, axis), np.maximum(n, 1)
     zero = np.zeros_like(X)  # not 0: MXNet's gradient of where(mask, X, 0) is wrong
@@ -33,7 +37,7 @@ def masked_mean(X, mask, n, axis):
     return mean + left_over.detach()
 
 
-def pool(mean, var, n):
+def pool(mean: ndarray, var: ndarray, n: ndarray) -> tuple[ndarray, ndarray, ndarray]:
     """Statistics of a whole from its parts.  [G, C], [G, C], [G] -> [C], [C], n.
 
     The law of total variance: the mean of the variances and the variance between the
@@ -46,7 +50,15 @@ def pool(mean, var, n):
     return whole, var, n.sum()
 
 
-def cumulate(moving_mean, moving_var, count, mean, var, n, correction=0):
+def cumulate(
+    moving_mean: ndarray,
+    moving_var: ndarray,
+    count: ndarray,
+    mean: ndarray,
+    var: ndarray,
+    n: int | ndarray,
+    correction: int = 0,
+) -> tuple[ndarray, ndarray, ndarray]:
     """Pool a batch of n values per channel into averages over `count` values.
 
     What `momentum=None` does: statistics of all values so far, whatever the batches.
@@ -59,7 +71,9 @@ def cumulate(moving_mean, moving_var, count, mean, var, n, correction=0):
     return mean, unbiased(var, enough, correction), count
 
 
-def select(condition, values, others):
+def select(
+    condition: bool | ndarray, values: tuple[ndarray, ...], others: tuple[ndarray, ...]
+) -> tuple[ndarray, ...]:
     """`values` where the condition holds, else `others`; it may be a plain bool."""
     if isinstance(condition, bool):
         return values if condition else others

@@ -1,11 +1,14 @@
 """PyTorch's own batch norm, as a setting of the spec."""
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bn_from_scratch import spec
 from bn_from_scratch.backends.torch.batch_norm import CHANNEL_AXIS
-from bn_from_scratch.spec import EPS, MOMENTUM
+from bn_from_scratch.backends.torch.layer import Dtype
+from bn_from_scratch.spec import EPS, MOMENTUM, Axis
 
 NAMES = {  # ours -> theirs
     "gamma": "weight",
@@ -13,7 +16,7 @@ NAMES = {  # ours -> theirs
     "moving_mean": "running_mean",
     "moving_var": "running_var",
 }
-LAYERS = {  # by the axes of X
+LAYERS: dict[int | None, tuple[type, type]] = {  # by the axes of X
     None: (nn.BatchNorm1d, nn.LazyBatchNorm1d),  # the only one for two numbers of axes
     2: (nn.BatchNorm1d, nn.LazyBatchNorm1d),
     3: (nn.BatchNorm1d, nn.LazyBatchNorm1d),
@@ -23,20 +26,20 @@ LAYERS = {  # by the axes of X
 
 
 def builtin(
-    num_features,
-    num_dims,
-    eps=EPS,
-    momentum=MOMENTUM,
-    dtype=None,
+    num_features: int | None,
+    num_dims: int | None,
+    eps: float = EPS,
+    momentum: float | None = MOMENTUM,
+    dtype: Dtype = None,
     *,
-    axis=CHANNEL_AXIS,
-    center=True,
-    scale=True,
-    correction=1,
-    statistics="moving",
-    frozen=None,
-    **kwargs,
-):
+    axis: Axis = CHANNEL_AXIS,
+    center: bool = True,
+    scale: bool = True,
+    correction: int = 1,
+    statistics: str = "moving",
+    frozen: str | None = None,
+    **kwargs: Any,
+) -> nn.Module:
     """The framework's layer with the spec's eps and momentum.  X [N, C, *] -> same.
 
     Its stored variance is unbiased whatever the `correction`.  ValueError for what it
@@ -62,7 +65,14 @@ def builtin(
     return layer
 
 
-def _check(num_features, num_dims, axis, center, scale, frozen):
+def _check(
+    num_features: int | None,
+    num_dims: int | None,
+    axis: Axis,
+    center: bool,
+    scale: bool,
+    frozen: str | None,
+) -> None:
     """Raise ValueError for what PyTorch's layer cannot do."""
     refuse = "PyTorch's layer"
     if num_dims not in LAYERS:
@@ -81,12 +91,12 @@ def _check(num_features, num_dims, axis, center, scale, frozen):
         )
 
 
-def builtin_setting(momentum=MOMENTUM):
+def builtin_setting(momentum: float = MOMENTUM) -> dict[str, Any]:
     """Arguments at which `spec.batch_norm` is this layer, in the last digit."""
     return {"momentum": momentum, "correction": 1}
 
 
-def builtin_translation(eps=EPS, momentum=MOMENTUM):
+def builtin_translation(eps: float = EPS, momentum: float = MOMENTUM) -> dict[str, str]:
     """What had to be translated: our word -> theirs."""
     return {
         "eps": f"eps={eps:g}",
@@ -95,14 +105,14 @@ def builtin_translation(eps=EPS, momentum=MOMENTUM):
     }
 
 
-def exchange_names(model):
+def exchange_names(model: nn.Module) -> dict[str, Tensor]:
     """Every parameter and statistic of a model: {"bn1.gamma": tensor, ...}."""
-    named = {}
+    named: dict[str, Tensor] = {}
     for path, module in model.named_modules():
         native = isinstance(module, nn.modules.batchnorm._BatchNorm)
         names = NAMES if native else {}
         theirs = {v: k for k, v in names.items()}
-        own = dict(module.named_parameters(recurse=False))
+        own: dict[str, Tensor] = dict(module.named_parameters(recurse=False))
         own |= dict(module.named_buffers(recurse=False))
         own.pop("num_batches_tracked", None)
         path = f"{path}." if path else ""

@@ -69,6 +69,15 @@ class BatchNorm(nn.Module):
     """
 
     needs_values: bool = True  # more than one per channel, in this replica
+    num_features: int | tuple[int, ...] | None
+    num_dims: int | None
+    axis: Axis
+    eps: float
+    momentum: float | None
+    correction: int
+    statistics: str
+    dtype: torch.dtype
+    initializers: dict[str, Initializer | None]
     gamma: Tensor | None
     beta: Tensor | None
     moving_mean: Tensor
@@ -144,7 +153,7 @@ class BatchNorm(nn.Module):
         self.num_features = shape[0] if len(shape) == 1 else tuple(shape)
         for name, initializer in self.initializers.items():
             v = getattr(self, name)
-            if v is not None and is_lazy(v):
+            if initializer is not None and is_lazy(v):
                 v.materialize(shape)
                 initializer(v) if callable(initializer) else v.fill_(initializer)
 
@@ -195,6 +204,7 @@ class BatchNorm(nn.Module):
         return self.eval_forward(X, mask)
 
     def train_forward(self, X: Tensor, mask: Tensor | None, update: bool) -> Tensor:
+        """Normalize by the batch, and move the averages."""
         mean, var, n = self.batch_stats(X, mask)
         used = self.or_moving(mean, var, n)
         Y = self.normalize(X, *used, self.axis, training=True)
@@ -203,6 +213,7 @@ class BatchNorm(nn.Module):
         return Y
 
     def eval_forward(self, X: Tensor, mask: Tensor | None) -> Tensor:
+        """Normalize by the moving averages, or as `statistics` says."""
         mean, var = self.moving_mean, self.moving_var
         if self.predicts_by_batch():
             mean, var = self.or_moving(*BatchNorm.batch_stats(self, X, mask))
@@ -217,6 +228,7 @@ class BatchNorm(nn.Module):
         return mean, var
 
     def predicts_by_batch(self) -> bool:
+        """Does prediction take the statistics of the batch?"""
         return self.statistics == "batch" and self.frozen != "all"
 
     # --- Steps: what a variant overrides -------------------------------------------
@@ -236,6 +248,7 @@ class BatchNorm(nn.Module):
     def normalize(
         self, X: Tensor, mean: Tensor, var: Tensor, axis: Axis, training: bool
     ) -> Tensor:
+        """X by these statistics, scaled and shifted.  -> like X."""
         return normalize(X, *self.operands(mean, var, training), self.eps, axis)
 
     def operands(self, mean: Tensor, var: Tensor, training: bool) -> Operands:

@@ -1,6 +1,7 @@
 """LeNet in PyTorch, with the norm layer passed in."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -9,9 +10,11 @@ from bn_from_scratch import lenet
 from bn_from_scratch.backends.torch.layer import BatchNorm
 
 
-def LeNet(norm=None, seed=0, dtype="float32"):
+def LeNet(
+    norm: Callable[..., nn.Module] | None = None, seed: int = 0, dtype: str = "float32"
+) -> nn.Sequential:
     """LeNet for [N, 1, 28, 28] -> [N, 10] logits; `norm(num_features, num_dims)`."""
-    layers = {
+    layers: dict[str, nn.Module | None] = {
         "conv1": nn.Conv2d(1, 6, kernel_size=5),
         "bn1": norm and norm(6, num_dims=4),
         "sigmoid1": nn.Sigmoid(),
@@ -37,6 +40,8 @@ def LeNet(norm=None, seed=0, dtype="float32"):
     return model
 
 
-def BNLeNet(norm=BatchNorm, seed=0, dtype="float32"):
+def BNLeNet(
+    norm: Callable[..., nn.Module] = BatchNorm, seed: int = 0, dtype: str = "float32"
+) -> nn.Sequential:
     """LeNet with batch normalization after each layer but the last."""
     return LeNet(norm, seed, dtype)

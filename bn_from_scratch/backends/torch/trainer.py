@@ -1,14 +1,23 @@
 """Training in PyTorch: one step, one prediction, weights in and out as NumPy."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bn_from_scratch import lenet, training
 from bn_from_scratch.backends.torch.builtin import exchange_names
 from bn_from_scratch.backends.torch.models.folding import fold_batch_norm
 from bn_from_scratch.backends.torch.models.reestimation import pooled_statistics
+from bn_from_scratch.training import Part, Weights
 
-OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+}
 
 
 class Trainer(training.Trainer):
@@ -18,7 +27,13 @@ class Trainer(training.Trainer):
     compile=True runs the model through torch.compile; it is off by default.
     """
 
-    def prepare(self, model):
+    dtype: str
+    place: torch.device
+    model: nn.Module
+    forward: Callable[[Tensor], Tensor]
+    updater: torch.optim.Optimizer
+
+    def prepare(self, model: nn.Module) -> None:
         gpu = torch.cuda.is_available() and self.device != "cpu"
         if self.device == "gpu" and not gpu:
             raise ValueError("device gpu was asked for; PyTorch finds none")
@@ -27,50 +42,50 @@ class Trainer(training.Trainer):
         self.model = model.to(self.place)
         self.forward = torch.compile(model) if self.compile else model
         self.dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-        make = OPTIMIZERS.get(self.optimizer, self.optimizer)
+        make: Any = OPTIMIZERS.get(self.optimizer, self.optimizer)
         self.updater = make(model.parameters(), lr=self.lr)
 
-    def train_parts(self, parts):
+    def train_parts(self, parts: list[Part]) -> Any:
         self.model.train()
         self.updater.zero_grad()
         losses = [self._backward(*part) for part in parts]
         self.updater.step()
         return sum(losses)
 
-    def _backward(self, X, y, share):
+    def _backward(self, X: np.ndarray, y: np.ndarray, share: float) -> Tensor:
         """Add the gradients of a part to those there are.  -> its share of the loss"""
-        X, y = self._to_device(X), self._to_device(y)
-        loss = share * F.cross_entropy(self.forward(X), y)
+        logits = self.forward(self._to_device(X))
+        loss = share * F.cross_entropy(logits, self._to_device(y))
         loss.backward()
         return loss.detach()
 
-    def logits(self, X):
+    def logits(self, X: np.ndarray) -> np.ndarray:
         self.model.eval()
         with torch.no_grad():
             return self.forward(self._to_device(X)).cpu().numpy()
 
-    def activations(self, X):
+    def activations(self, X: np.ndarray) -> dict[str, np.ndarray]:
         self.model.eval()
-        X, found = self._to_device(X), {}
+        Y, found = self._to_device(X), {}
         with torch.no_grad():
             for name, layer in self.model.named_children():
-                found[name] = X = layer(X)
+                found[name] = Y = layer(Y)
         return {k: v.cpu().numpy() for k, v in found.items() if k in lenet.LAYERS}
 
-    def get_weights(self):
+    def get_weights(self) -> Weights:
         named = exchange_names(self.model)
         return {name: v.detach().cpu().numpy().copy() for name, v in named.items()}
 
-    def write_weights(self, weights):
+    def write_weights(self, weights: Weights) -> None:
         with torch.no_grad():
             for name, v in exchange_names(self.model).items():
                 v.copy_(torch.as_tensor(weights[name]))
 
-    def pooled_statistics(self, batches):
+    def pooled_statistics(self, batches: Iterable[np.ndarray]) -> dict[str, Weights]:
         return pooled_statistics(self.model, batches)
 
-    def fold_on(self, X):
+    def fold_on(self, X: np.ndarray) -> None:
         self.prepare(fold_batch_norm(self.model, X))
 
-    def _to_device(self, array):
+    def _to_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.place)

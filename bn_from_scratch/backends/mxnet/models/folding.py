@@ -1,13 +1,18 @@
 """Fold each batch norm of a Gluon model into the linear layer before it."""
 
+from typing import Any
+
 import numpy
 from mxnet import gluon, np
+from mxnet.gluon import Block
 from mxnet.gluon.contrib.nn import Identity
+from mxnet.numpy import ndarray
 
 from bn_from_scratch.backends.mxnet.blocks import layers_of
 from bn_from_scratch.backends.mxnet.models import copying
 from bn_from_scratch.backends.mxnet.models.surgery import (
     Native,
+    Norm,
     check_any,
     describe,
     put,
@@ -21,8 +26,11 @@ from bn_from_scratch.backends.mxnet.variants import (
 )
 from bn_from_scratch.surgery import folding, proof
 
+# mean, var, gamma, beta, eps
+Operands = tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray, numpy.ndarray, float]
 
-def fold_batch_norm(model, X):
+
+def fold_batch_norm(model: Block, X: Any) -> Block:
     """A new model for prediction, in which each batch norm is part of the layer before.
 
     What stood for the batch norm is an Identity.  A weight that is shared is folded in
@@ -37,29 +45,30 @@ def fold_batch_norm(model, X):
     return folded(model, plan)
 
 
-def prove(model, X, plan):
+def prove(model: Block, X: Any, plan: dict[str, str]) -> None:
     """Raise ValueError unless folding keeps the output; name the layer at fault."""
     before = copying.outputs(model, X, ["prediction"])
 
-    def fold(pairs):
+    def fold(pairs: list[tuple[str, str]]) -> None:
         after = folded(copying.exact(model, X), dict(pairs))
         proof.prove(before, copying.outputs(after, X, ["prediction"]))
 
-    folding.fold_all(fold, plan.items(), lambda pair, why: refusal(pair[0], why))
+    folding.fold_all(fold, list(plan.items()), lambda pair, why: refusal(pair[0], why))
 
 
-def folded(model, plan):
+def folded(model: Block, plan: dict[str, str]) -> Block:
     """A copy in which {path of a batch norm: path of its linear layer} are one."""
     layers = layers_of(model)
     identities = {id(layers[path]): Identity() for path in plan}
     copy = copying.copied(model, copying.new_memo(model) | identities)
     linears = layers_of(copy)
     for path, name in plan.items():
-        write(linears[name], operands(layers[path]))
+        norm: Any = layers[path]
+        write(linears[name], operands(norm))
     return copy
 
 
-def write(linear, operands):
+def write(linear: Any, operands: Operands) -> None:
     """Give a linear layer the weights that do the batch norm's work too."""
     conv = getattr(linear, "_kwargs", {})
     transposed = getattr(linear, "_op_name", "").lower() == "deconvolution"
@@ -79,11 +88,12 @@ def write(linear, operands):
         conv["no_bias"] = False
 
 
-def float64(v):
+def float64(v: ndarray) -> numpy.ndarray:
+    """As NumPy."""
     return v.asnumpy().astype(numpy.float64)
 
 
-def by_output(weight, groups):
+def by_output(weight: numpy.ndarray, groups: int | None) -> numpy.ndarray:
     """A transposed convolution's [in, out / groups, *] <-> [out, in / groups, *]."""
     if groups is None:
         return weight
@@ -92,13 +102,14 @@ def by_output(weight, groups):
     return parts.reshape(groups * second, first // groups, *kernel)
 
 
-def operands(norm):
+def operands(norm: Norm) -> Operands:
     """mean, var, gamma, beta [C] and eps of a layer's prediction, as NumPy."""
     state = {name: p.list_data()[0] for name, p in state_of(norm).items()}
     mean, var = state["moving_mean"], state["moving_var"]
     eps = describe("", norm).settings["eps"]
     if isinstance(norm, Native):
-        one, zero = np.ones_like(var), np.zeros_like(mean)
+        one: ndarray = np.ones_like(var)
+        zero: ndarray = np.zeros_like(mean)
         four = mean, var, state.get("gamma", one), state.get("beta", zero)
     else:
         with mean.ctx:

@@ -1,6 +1,10 @@
 """Statistics taken anew: the moving averages become those of a whole data set."""
 
+from collections.abc import Callable, Container, Iterable
+from typing import Any
+
 from mxnet import autograd, np
+from mxnet.gluon import Block
 
 from bn_from_scratch.backends.mxnet.models import copying
 from bn_from_scratch.backends.mxnet.models.surgery import (
@@ -8,10 +12,10 @@ from bn_from_scratch.backends.mxnet.models.surgery import (
     norms_of,
     state_of,
 )
-from bn_from_scratch.surgery.reestimation import pooled
+from bn_from_scratch.surgery.reestimation import Inputs, Statistics, pooled
 
 
-def reestimate(model, batches):
+def reestimate(model: Block, batches: Iterable[Any]) -> Block:
     """A new model whose moving averages are the statistics of all values in `batches`.
 
     batches: inputs of the model.  Each batch norm normalizes them by the batch, as in
@@ -27,42 +31,45 @@ def reestimate(model, batches):
     return model
 
 
-def pooled_statistics(model, batches):
+def pooled_statistics(model: Block, batches: Iterable[Any]) -> dict[str, Statistics]:
     """{path: {"moving_mean", "moving_var"}}: what `reestimate` writes."""
     inputs = (inputs_of_norms(model, X) for X in batches)
     return pooled(inputs, batch_norms(model))
 
 
-def inputs_of_norms(model, X):
+def inputs_of_norms(model: Block, X: Any) -> Inputs:
     """{path: [what each batch norm is given]} while all of them take the batch's."""
     return run_in_training(model, X)[0]
 
 
-def run_in_training(model, X, paths=None):
+def run_in_training(
+    model: Block, X: Any, paths: Container[str] | None = None
+) -> tuple[Inputs, Any]:
     """A prediction in which these batch norms take the batch's statistics, or all.
 
     Returns {path: [what each of them is given]} and what the model answers.
     """
-    described, model, found = batch_norms(model), copying.copied(model), {}
+    described, model = batch_norms(model), copying.copied(model)
+    found: Inputs = {}
     model.hybridize(False)
     for path, layer in norms_of(model).items():
         moves = described[path].settings["frozen"] != "all"
         if moves and (paths is None or path in paths):
             found[path] = []
 
-            def record(layer, inputs, path=path):
+            def record(layer: Block, inputs: Any, path: str = path) -> None:
                 found[path].append(inputs[0].asnumpy())
 
             layer.register_forward_pre_hook(record)
-            layer.forward = in_training(layer.forward)
+            vars(layer)["forward"] = in_training(layer.forward)
     with autograd.predict_mode():
         return found, copying.arrays(model(copying.as_input(X, model)))
 
 
-def in_training(forward):
+def in_training(forward: Callable) -> Callable:
     """The forward of one layer as in training: Gluon has one mode for all of them."""
 
-    def trained(*args):
+    def trained(*args: Any) -> Any:
         with autograd.train_mode():
             return forward(*args)
 

@@ -1,8 +1,11 @@
 """Model surgery in Gluon: find the batch norms of a model, and replace them."""
 
 import copy
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy
+from mxnet.gluon import Block, Parameter
 from mxnet.gluon.nn.basic_layers import _BatchNorm as Native
 
 from bn_from_scratch.backends.mxnet.batch_norm import CHANNEL_AXIS
@@ -15,9 +18,10 @@ from bn_from_scratch.surgery.description import Description
 
 PARAMETERS = "gamma", "beta"
 STATISTICS = "moving_mean", "moving_var"
+Norm = Native | BatchNorm
 
 
-def batch_norms(model):
+def batch_norms(model: Block) -> dict[str, Description]:
     """{path: Description} of every batch norm of a model, Gluon's own and ours.
 
     The path names the children on the way: "features.4.0.body.1"; the model's own is
@@ -27,22 +31,23 @@ def batch_norms(model):
     return {path: describe(path, layer) for path, layer in norms_of(model).items()}
 
 
-def norms_of(model):
+def norms_of(model: Block) -> dict[str, Norm]:
     """{path: layer} of every batch norm."""
     layers = layers_of(model).items()
     return {k: v for k, v in layers if isinstance(v, (Native, BatchNorm))}
 
 
-def check_any(model):
+def check_any(model: Block) -> None:
+    """Raise ValueError for a model without batch norm."""
     if not norms_of(model):
         raise ValueError("the model must have a batch norm; it has none")
 
 
-def describe(path, layer):
+def describe(path: str, layer: Norm) -> Description:
     """One batch norm in the spec's words."""
-    native, state = isinstance(layer, Native), state_of(layer)
+    state = state_of(layer)
     shape = state["moving_mean"].shape
-    if native:
+    if isinstance(layer, Native):
         sizes = shape[0] if shape[0] > 0 else None, None
         theirs = layer._kwargs
         settings = {
@@ -64,7 +69,7 @@ def describe(path, layer):
     return Description(
         path or type(layer).__name__,
         type(layer).__name__,
-        native,
+        isinstance(layer, Native),
         *sizes,
         settings,
         {k: p.list_data()[0].asnumpy() for k, p in built.items()},
@@ -72,7 +77,7 @@ def describe(path, layer):
     )
 
 
-def state_of(layer):
+def state_of(layer: Norm) -> dict[str, Parameter]:
     """The Parameters of a batch norm under our names, of those that have an effect.
 
     Gluon's own has a gamma without `scale`, which counts as 1, and a beta without
@@ -80,7 +85,8 @@ def state_of(layer):
     """
     native = isinstance(layer, Native)
     theirs = {v: k for k, v in NAMES.items()} if native else {}
-    found = {theirs.get(k, k): p for k, p in layer._reg_params.items()}
+    own: dict[str, Parameter] = layer._reg_params
+    found = {theirs.get(k, k): p for k, p in own.items()}
     if native and layer._kwargs["fix_gamma"]:
         del found["gamma"]
     if native and not (layer.beta._differentiable or is_set(layer.beta)):
@@ -88,11 +94,17 @@ def state_of(layer):
     return found
 
 
-def is_set(p):
+def is_set(p: Parameter) -> bool:
+    """Has someone given it another value than 0?"""
     return p._data is not None and bool(p.list_data()[0].any())
 
 
-def replace_batch_norm(model, make, X=None, modes=copying.MODES):
+def replace_batch_norm(
+    model: Block,
+    make: Callable[..., Block],
+    X: Any = None,
+    modes: Iterable[str] = copying.MODES,
+) -> Block:
     """A new model, with `make(num_features, num_dims, **settings)` for each batch norm.
 
     make: BatchNorm, partial(GhostBatchNorm, ghost_size=8), ... or `builtin`.  State and
@@ -115,7 +127,9 @@ def replace_batch_norm(model, make, X=None, modes=copying.MODES):
     return changed
 
 
-def replacement(path, old, make, memo):
+def replacement(
+    path: str, old: Norm, make: Callable[..., Block], memo: copying.Memo
+) -> Any:
     """The new layer, with the copy of the old one's state."""
     described = describe(path, old)
     frozen = described.settings["frozen"]
@@ -136,7 +150,7 @@ def replacement(path, old, make, memo):
     return new
 
 
-def check_state(described, given, new):
+def check_state(described: Description, given: dict[str, Parameter], new: Any) -> None:
     """Raise ValueError unless the new layer can have all the state of the old one."""
     taken = state_of(new)
     needed = PARAMETERS
@@ -150,7 +164,7 @@ def check_state(described, given, new):
             )
 
 
-def put(block, name, p):
+def put(block: Block, name: str, p: Parameter) -> None:
     """Give a block a Parameter in place of its own; Gluon refuses to exchange them."""
     own = block._reg_params.get(name)
     if own is not None:

@@ -1,25 +1,34 @@
 """Find the linear layer of a Gluon model that each batch norm folds into."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from mxnet.gluon import nn
+from mxnet.gluon import Block, nn
 from mxnet.gluon.nn.conv_layers import _Conv
+from mxnet.numpy import ndarray
 
 from bn_from_scratch import spec
 from bn_from_scratch.backends.mxnet.blocks import layers_of
 from bn_from_scratch.backends.mxnet.models import copying
-from bn_from_scratch.backends.mxnet.models.surgery import Native, describe, norms_of
+from bn_from_scratch.backends.mxnet.models.surgery import (
+    Native,
+    Norm,
+    describe,
+    norms_of,
+)
 from bn_from_scratch.backends.mxnet.variants import LayerNorm
 
 
 class Call(NamedTuple):
+    """One call of a layer."""
+
     path: str
-    layer: nn.Block
-    inputs: tuple
-    output: object
+    layer: Block
+    inputs: tuple[Any, ...]
+    output: Any
 
 
-def plan_of(model, X):
+def plan_of(model: Block, X: Any) -> dict[str, str]:
     """{path of a batch norm: path of the linear layer directly before it}."""
     for path, layer in layers_of(model).items():
         if isinstance(layer, LayerNorm):
@@ -29,12 +38,12 @@ def plan_of(model, X):
     return {k: linear_before(k, v, calls) for k, v in norms_of(traced).items()}
 
 
-def calls_of(model, X):
+def calls_of(model: Block, X: Any) -> list[Call]:
     """Every call of a layer in prediction on X, inner layers before outer ones."""
-    calls = []
+    calls: list[Call] = []
     for path, layer in layers_of(model).items():
 
-        def record(layer, inputs, output, path=path):
+        def record(layer: Block, inputs: Any, output: Any, path: str = path) -> None:
             calls.append(Call(path, layer, inputs, output))
 
         layer.register_forward_hook(record)
@@ -42,7 +51,7 @@ def calls_of(model, X):
     return calls
 
 
-def linear_before(path, norm, calls):
+def linear_before(path: str, norm: Norm, calls: Sequence[Call]) -> str:
     """The path of the layer that a batch norm folds into; ValueError if there is none.
 
     What no layer reports, such as a sum that reads the same output, the proof finds.
@@ -65,7 +74,7 @@ def linear_before(path, norm, calls):
     return made.path
 
 
-def check_linear(path, norm, made, calls):
+def check_linear(path: str, norm: Norm, made: Call, calls: Sequence[Call]) -> None:
     """Raise ValueError unless nothing but the batch norm needs what was made."""
     times = sum(call.layer is made.layer for call in calls)
     if times > 1:
@@ -76,7 +85,7 @@ def check_linear(path, norm, made, calls):
             raise refusal(path, f"{call.path} reads the output of {made.path} too")
 
 
-def check_axis(path, norm, linear, X):
+def check_axis(path: str, norm: Norm, linear: Block, X: ndarray) -> None:
     """Raise ValueError unless the batch norm's channels are those of the layer."""
     conv = getattr(linear, "_kwargs", None)
     channels = conv["layout"].find("C") if conv else X.ndim - 1
@@ -87,5 +96,6 @@ def check_axis(path, norm, linear, X):
         )
 
 
-def refusal(path, reason):
+def refusal(path: str, reason: object) -> ValueError:
+    """The error to raise for a batch norm that cannot be folded."""
     return ValueError(f"{path} cannot be folded: {reason}")

@@ -1,10 +1,15 @@
 """Batch norm for gradient accumulation: one update for several micro-batches."""
 
+from typing import Unpack
+
 from mxnet import np
+from mxnet.gluon import Parameter
+from mxnet.numpy import ndarray
 
 from bn_from_scratch import checks
-from bn_from_scratch.backends.mxnet.layer import BatchNorm
+from bn_from_scratch.backends.mxnet.layer import BatchNorm, Dtype, LayerOptions
 from bn_from_scratch.backends.mxnet.statistics import cumulate
+from bn_from_scratch.spec import EPS, MOMENTUM
 
 
 class AccumBatchNorm(BatchNorm):
@@ -14,9 +19,24 @@ class AccumBatchNorm(BatchNorm):
     """
 
     variant = "accumulate"
+    steps: int
+    accumulated_mean: Parameter
+    accumulated_var: Parameter
+    accumulated_count: Parameter
+    accumulated_steps: Parameter
 
-    def __init__(self, *args, steps, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        num_features: int | tuple[int, ...] | None = None,
+        num_dims: int | None = None,
+        eps: float = EPS,
+        momentum: float | None = MOMENTUM,
+        dtype: Dtype = "float32",
+        *,
+        steps: int,
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(num_features, num_dims, eps, momentum, dtype, **options)
         checks.check_integer("steps", steps, 1)
         self.steps = steps
         self.add_statistic("accumulated_mean", 0)
@@ -24,12 +44,17 @@ class AccumBatchNorm(BatchNorm):
         self.add_scalar("accumulated_count")
         self.add_scalar("accumulated_steps")
 
-    def move(self, mean, var, n):
-        names = "accumulated_mean", "accumulated_var", "accumulated_count"
-        so_far = (self.value(name) for name in names)
+    def move(self, mean: ndarray, var: ndarray, n: int | ndarray) -> None:
+        so_far_mean, so_far_var = (
+            self.value("accumulated_mean"),
+            self.value("accumulated_var"),
+        )
+        so_far = so_far_mean, so_far_var, self.value("accumulated_count")
         mean, var, n = cumulate(*so_far, mean, var, n)
         step = self.value("accumulated_steps") + 1
         due = step == self.steps
         super().move(mean, var, np.where(due, n, 0))  # no values, no update
+        names = "mean", "var", "count", "steps"
         kept = (np.where(due, 0, v) for v in (mean, var, n, step))
-        self.put(True, **dict(zip((*names, "accumulated_steps"), kept, strict=True)))
+        values = zip(names, kept, strict=True)
+        self.put(True, **{f"accumulated_{name}": v for name, v in values})

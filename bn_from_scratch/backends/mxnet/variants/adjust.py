@@ -1,7 +1,20 @@
 """Batch norm with an adjustment before gamma and beta: noise that regularizes."""
 
-from bn_from_scratch.backends.mxnet.layer import BatchNorm
+from collections.abc import Callable
+from typing import Unpack
+
+from mxnet.numpy import ndarray
+
+from bn_from_scratch.backends.mxnet.layer import (
+    BatchNorm,
+    Dtype,
+    LayerOptions,
+    Operands,
+)
 from bn_from_scratch.backends.mxnet.variants.renorm import scale_and_shift
+from bn_from_scratch.spec import EPS, MOMENTUM
+
+Pair = tuple[float | ndarray, float | ndarray]  # scale, shift
 
 
 class AdjustedBatchNorm(BatchNorm):
@@ -12,12 +25,23 @@ class AdjustedBatchNorm(BatchNorm):
     """
 
     variant = "adjust"
+    adjustment: Pair | Callable[[tuple[int, ...]], Pair]
 
-    def __init__(self, *args, adjustment, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        num_features: int | tuple[int, ...] | None = None,
+        num_dims: int | None = None,
+        eps: float = EPS,
+        momentum: float | None = MOMENTUM,
+        dtype: Dtype = "float32",
+        *,
+        adjustment: Pair | Callable[[tuple[int, ...]], Pair],
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(num_features, num_dims, eps, momentum, dtype, **options)
         self.adjustment = adjustment
 
-    def operands(self, mean, var, training):
+    def operands(self, mean: ndarray, var: ndarray, training: bool) -> Operands:
         mean, var, gamma, beta = super().operands(mean, var, training)
         if training:
             pair = self.adjustment

@@ -1,6 +1,9 @@
 """Batch norm that nothing changes: for fine-tuning, and for detection backbones."""
 
-from bn_from_scratch.backends.mxnet.layer import BatchNorm
+from typing import Unpack
+
+from bn_from_scratch.backends.mxnet.layer import BatchNorm, Dtype, FrozenOptions
+from bn_from_scratch.spec import EPS, MOMENTUM
 
 
 class FrozenBatchNorm(BatchNorm):
@@ -8,5 +11,14 @@ class FrozenBatchNorm(BatchNorm):
 
     variant = "freeze"
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs, frozen="all")
+    def __init__(
+        self,
+        num_features: int | tuple[int, ...] | None = None,
+        num_dims: int | None = None,
+        eps: float = EPS,
+        momentum: float | None = MOMENTUM,
+        dtype: Dtype = "float32",
+        **options: Unpack[FrozenOptions],
+    ) -> None:
+        sizes = num_features, num_dims
+        super().__init__(*sizes, eps, momentum, dtype, **options, frozen="all")

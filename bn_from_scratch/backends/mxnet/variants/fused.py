@@ -7,25 +7,32 @@ memory holds every step, and the [C] vectors are NumPy's, in float64.
 """
 
 import math
+from typing import Any
 
 import mxnet as mx
 import numpy as np
 from mxnet import nd
+from mxnet.ndarray import NDArray
+from mxnet.numpy import ndarray
 
 from bn_from_scratch import checks, spec
 from bn_from_scratch.backends.mxnet.layer import BatchNorm
+from bn_from_scratch.spec import Axis
 
 CHANNEL_AXIS = 1  # X is [N, C, *]
 
 
-def fused_batch_norm(X, gamma, beta, eps, axis=CHANNEL_AXIS):
+def fused_batch_norm(
+    X: ndarray, gamma: ndarray, beta: ndarray, eps: float, axis: Axis = CHANNEL_AXIS
+) -> tuple[ndarray, ndarray, ndarray]:
     """Normalize by the batch.  X [N, C, *] -> Y like X; mean, var [C], no gradient."""
     kept, averaged = spec.kept_axes(X.ndim, axis), spec.reduce_axes(X.ndim, axis)
     first, last = kept[0], kept[-1]
     if last - first >= len(kept) or last == X.ndim - 1:  # a row would be one value
         order, leading = kept + averaged, tuple(range(len(kept)))
-        Y, *stats = fused_batch_norm(X.transpose(order), gamma, beta, eps, leading)
-        return Y.transpose(tuple(np.argsort(order).tolist())), *stats
+        moved = X.transpose(order)
+        Y, mean, var = fused_batch_norm(moved, gamma, beta, eps, leading)
+        return Y.transpose(tuple(np.argsort(order).tolist())), mean, var
     settings = {"eps": eps, "values": math.prod(X.shape[last + 1 :])}
     inputs = (v.as_nd_ndarray() for v in (plain(X), gamma, beta))
     outputs = nd.Custom(*inputs, op_type="fused_batch_norm", **settings)
@@ -34,7 +41,7 @@ def fused_batch_norm(X, gamma, beta, eps, axis=CHANNEL_AXIS):
     return plain(Y), mean.detach().astype(dtype), var.detach().astype(dtype)
 
 
-def plain(v):
+def plain(v: ndarray) -> ndarray:
     """A copy of v in plain layout, whose gradient comes back in plain layout, too.
 
     A convolution leaves oneDNN's, and a custom operator gets such an array in memory
@@ -47,10 +54,16 @@ class BothPasses(mx.operator.CustomOp):
     """autograd.Function is shorter, but it never writes dgamma where X needs no
     gradient, and nothing at all with grad_req="add"."""
 
-    def __init__(self, eps, values):
+    eps: float
+    values: int
+
+    def __init__(self, eps: float, values: int) -> None:
         self.eps, self.values = eps, values
 
-    def forward(self, is_train, req, in_data, out_data, aux):
+    def forward(
+        self, is_train: bool, req: Any, in_data: Any, out_data: Any, aux: Any
+    ) -> None:
+        """Write Y, mean and var."""
         X, Y = self.rows(in_data[0]), self.rows(out_data[0])
         gamma, beta = vector(in_data[1]), vector(in_data[2])
         n, out = X.size / gamma.size, Y if req[0] == "write" else None
@@ -65,7 +78,16 @@ class BothPasses(mx.operator.CustomOp):
         assign(out_data[1], req[1], mean)
         assign(out_data[2], req[2], var)
 
-    def backward(self, req, out_grad, in_data, out_data, in_grad, aux):
+    def backward(
+        self,
+        req: Any,
+        out_grad: Any,
+        in_data: Any,
+        out_data: Any,
+        in_grad: Any,
+        aux: Any,
+    ) -> None:
+        """Write dX, dgamma and dbeta."""
         X, dY, dX = map(self.rows, (in_data[0], out_grad[0], in_grad[0]))
         gamma, mean, var = map(vector, (in_data[1], *out_data[1:]))
         n, out = X.size / gamma.size, dX if req[0] == "write" else None
@@ -84,42 +106,56 @@ class BothPasses(mx.operator.CustomOp):
         assign(in_grad[1], req[1], dgamma)
         assign(in_grad[2], req[2], dbeta)
 
-    def rows(self, v):
+    def rows(self, v: Any) -> NDArray:
         """v as [rows, values], the same memory; the reshape of mx.np would copy it."""
         return v.as_nd_ndarray().reshape((-1, self.values))
 
 
 @mx.operator.register("fused_batch_norm")
 class Signature(mx.operator.CustomOpProp):
-    def __init__(self, eps, values):  # as strings
+    """What MXNet asks of an operator before it makes one."""
+
+    settings: tuple[float, int]
+
+    def __init__(self, eps: str, values: str) -> None:
         super().__init__(need_top_grad=True)
         self.settings = float(eps), int(values)
 
-    def list_arguments(self):
+    def list_arguments(self) -> list[str]:
+        """Names of the inputs."""
         return ["X", "gamma", "beta"]
 
-    def list_outputs(self):
+    def list_outputs(self) -> list[str]:
+        """Names of the outputs."""
         return ["Y", "mean", "var"]
 
-    def infer_shape(self, shapes):
+    def infer_shape(self, shapes: Any) -> Any:
+        """Shapes of inputs, outputs and auxiliary state."""
         return shapes, [shapes[0], shapes[1], shapes[1]], []
 
-    def infer_type(self, dtypes):
+    def infer_type(self, dtypes: Any) -> Any:
+        """The same of their dtypes."""
         return dtypes, [dtypes[0], np.float64, np.float64], []
 
-    def declare_backward_dependency(self, out_grad, in_data, out_data):
+    def declare_backward_dependency(
+        self, out_grad: Any, in_data: Any, out_data: Any
+    ) -> list[Any]:
+        """What `backward` reads."""
         return [out_grad[0], *in_data[:2], *out_data[1:]]  # not Y
 
-    def create_operator(self, ctx, shapes, dtypes):
+    def create_operator(self, ctx: Any, shapes: Any, dtypes: Any) -> BothPasses:
+        """The operator."""
         return BothPasses(*self.settings)
 
 
-def promote(X):
+def promote(X: NDArray) -> NDArray:
     """X in float32 at least: 16-bit sums overflow and cancel."""
     return X if X.dtype(0).itemsize >= 4 else X.astype("float32")
 
 
-def centre(X, mean, out):
+def centre(
+    X: NDArray, mean: np.ndarray, out: NDArray | None
+) -> tuple[NDArray, np.ndarray]:
     """X - mean, in `out` where that has the dtype, and mean as it was rounded."""
     X = promote(X)
     rough = mean.astype(X.dtype)
@@ -127,32 +163,32 @@ def centre(X, mean, out):
     return nd.broadcast_sub(X, per_row(rough, X), out=out), rough.astype(np.float64)
 
 
-def per_row(v, X):
+def per_row(v: np.ndarray, X: NDArray) -> NDArray:
     """A [C] vector as the [rows, 1] that broadcasts against X [rows, values]."""
     column = np.tile(v, len(X) // v.size)[:, None]
     return nd.array(column, ctx=X.ctx, dtype=X.dtype)
 
 
-def channel_sum(X, gamma):
+def channel_sum(X: NDArray, gamma: np.ndarray) -> np.ndarray:
     """Sum of each channel.  X [rows, values], gamma [C] -> [C] in float64."""
     ones = nd.ones((1, X.shape[1]), ctx=X.ctx, dtype=X.dtype)
     sums = nd.FullyConnected(X, ones, num_hidden=1, no_bias=True)
     return sums.asnumpy().reshape(-1, gamma.size).sum(0, dtype=np.float64)
 
 
-def channel_dot(A, B, gamma):
+def channel_dot(A: NDArray, B: NDArray, gamma: np.ndarray) -> np.ndarray:
     """Sum of A * B over each channel.  Two [rows, values], gamma [C] -> [C]."""
     A, B = A.reshape((*A.shape[:1], 1, -1)), B.reshape((*B.shape, 1))
     dots = nd.batch_dot(A, B)
     return dots.asnumpy().reshape(-1, gamma.size).sum(0, dtype=np.float64)
 
 
-def vector(v):
+def vector(v: Any) -> np.ndarray:
     """[C] numbers, of any shape, as one axis of NumPy's float64."""
     return v.asnumpy().reshape(-1).astype(np.float64)
 
 
-def assign(array, req, v):
+def assign(array: Any, req: str, v: Any) -> None:
     """Write v, or add it, or neither: as MXNet requires.  v may be there already."""
     if v is array or req == "null":
         return
@@ -169,7 +205,7 @@ class FusedBatchNorm(BatchNorm):
 
     variant = "fused"
 
-    def train_forward(self, X, mask, update):
+    def train_forward(self, X: ndarray, mask: ndarray | None, update: bool) -> ndarray:
         checks.check_no_mask("fused", mask)
         if 0 in X.shape:
             return super().train_forward(X, mask, update)

@@ -1,14 +1,23 @@
 """Ghost batch norm: statistics of virtual batches (Hoffer, Hubara and Soudry 2017)."""
 
+from typing import Unpack
+
 from mxnet import np
+from mxnet.numpy import ndarray
 
 from bn_from_scratch import checks, spec
 from bn_from_scratch.backends.mxnet.batch_norm import batch_stats
-from bn_from_scratch.backends.mxnet.layer import BatchNorm
+from bn_from_scratch.backends.mxnet.layer import (
+    BatchNorm,
+    Dtype,
+    LayerOptions,
+    Operands,
+)
 from bn_from_scratch.backends.mxnet.statistics import pool
+from bn_from_scratch.spec import EPS, MOMENTUM
 
 
-def ghost_batches(X, ghost_size, order):
+def ghost_batches(X: ndarray, ghost_size: int, order: str) -> ndarray:
     """X in virtual batches.  [N, C, *] -> [N / ghost_size, ghost_size, C, *].
 
     "strided" deals the examples out like cards.
@@ -18,7 +27,7 @@ def ghost_batches(X, ghost_size, order):
     return X.reshape(-1, ghost_size, *X.shape[1:])
 
 
-def joined_batch(groups, order):
+def joined_batch(groups: ndarray, order: str) -> ndarray:
     """The inverse of `ghost_batches`."""
     groups = groups.swapaxes(0, 1) if order == "strided" else groups
     return groups.reshape(-1, *groups.shape[2:])
@@ -33,15 +42,28 @@ class GhostBatchNorm(BatchNorm):
     """
 
     variant = "ghost"
+    ghost_size: int
+    order: str
+    variance: str
 
     def __init__(
-        self, *args, ghost_size, order="contiguous", variance="total", **kwargs
-    ):
-        super().__init__(*args, **kwargs)
+        self,
+        num_features: int | tuple[int, ...] | None = None,
+        num_dims: int | None = None,
+        eps: float = EPS,
+        momentum: float | None = MOMENTUM,
+        dtype: Dtype = "float32",
+        *,
+        ghost_size: int,
+        order: str = "contiguous",
+        variance: str = "total",
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(num_features, num_dims, eps, momentum, dtype, **options)
         checks.check_ghost(ghost_size, order, variance)
         self.ghost_size, self.order, self.variance = ghost_size, order, variance
 
-    def train_forward(self, X, mask, update):
+    def train_forward(self, X: ndarray, mask: ndarray | None, update: bool) -> ndarray:
         checks.check_ghost_input(X.shape, self.axis, self.ghost_size, mask)
         if 0 in X.shape:
             return super().train_forward(X, mask, update)
@@ -54,12 +76,15 @@ class GhostBatchNorm(BatchNorm):
             self.move(*self.of_the_batch(mean.detach(), var.detach()), n)
         return joined_batch(Y, self.order)
 
-    def operands(self, mean, var, training):
+    def operands(self, mean: ndarray, var: ndarray, training: bool) -> Operands:
         """gamma and beta [C] meet statistics [groups, C]."""
-        return np.broadcast_arrays(*super().operands(mean, var, training))
+        four = super().operands(mean, var, training)
+        mean, var, gamma, beta = np.broadcast_arrays(*four)
+        return mean, var, gamma, beta
 
-    def of_the_batch(self, mean, var):
+    def of_the_batch(self, mean: ndarray, var: ndarray) -> tuple[ndarray, ndarray]:
         """Statistics of the batch from those of its groups.  [groups, C] -> [C]."""
         if self.variance == "mean":
             return mean.mean(0), var.mean(0)
-        return pool(mean, var, np.ones(len(mean), dtype=mean.dtype))[:2]
+        mean, var, _ = pool(mean, var, np.ones(len(mean), dtype=mean.dtype))
+        return mean, var

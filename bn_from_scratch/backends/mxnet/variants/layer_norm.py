@@ -1,7 +1,8 @@
 """Layer norm (Ba, Kiros and Hinton 2016): equation (20) of bn_from_scratch.spec."""
 
 from mxnet import np
-from mxnet.gluon import nn
+from mxnet.gluon import Parameter, nn
+from mxnet.numpy import ndarray
 
 from bn_from_scratch import checks, spec
 from bn_from_scratch.backends.mxnet.batch_norm import (
@@ -10,11 +11,18 @@ from bn_from_scratch.backends.mxnet.batch_norm import (
     normalize,
     promote,
 )
-from bn_from_scratch.backends.mxnet.layer import at_least_float32
-from bn_from_scratch.spec import EPS
+from bn_from_scratch.backends.mxnet.layer import Dtype, at_least_float32
+from bn_from_scratch.spec import EPS, Axis
 
 
-def layer_norm(X, gamma, beta, eps=EPS, axis=None, feature_axis=CHANNEL_AXIS):
+def layer_norm(
+    X: ndarray,
+    gamma: ndarray,
+    beta: ndarray,
+    eps: float = EPS,
+    axis: Axis | None = None,
+    feature_axis: Axis = CHANNEL_AXIS,
+) -> ndarray:
     """Normalize each example over `axis`, by default all axes but the first.
 
     gamma and beta have the sizes of `feature_axis`.  [N, C, *] -> same.
@@ -38,16 +46,24 @@ class LayerNorm(nn.Block):
     feature_axis: those of gamma and beta, whose sizes are `num_features`.
     """
 
+    num_features: int | tuple[int, ...]
+    num_dims: int | None
+    eps: float
+    axis: Axis | None
+    feature_axis: Axis
+    gamma: Parameter
+    beta: Parameter
+
     def __init__(
         self,
-        num_features,
-        num_dims=None,
-        eps=EPS,
-        dtype="float32",
+        num_features: int | tuple[int, ...],
+        num_dims: int | None = None,
+        eps: float = EPS,
+        dtype: Dtype = "float32",
         *,
-        axis=None,
-        feature_axis=CHANNEL_AXIS,
-    ):
+        axis: Axis | None = None,
+        feature_axis: Axis = CHANNEL_AXIS,
+    ) -> None:
         super().__init__()
         checks.check_layer_norm(num_features, num_dims, eps, axis, feature_axis)
         self.num_features, self.num_dims, self.eps = num_features, num_dims, eps
@@ -57,10 +73,10 @@ class LayerNorm(nn.Block):
         self.gamma = self.params.get("gamma", init="ones", **settings)
         self.beta = self.params.get("beta", init="zeros", **settings)
 
-    def cast(self, dtype):
+    def cast(self, dtype: Dtype) -> None:
         super().cast(at_least_float32(dtype))
 
-    def forward(self, X):
+    def forward(self, X: ndarray) -> ndarray:
         sizes = self.num_features, self.num_dims
         checks.check_input(X.shape, X.dtype, self.feature_axis, *sizes, False)
         axes = self.axis, self.feature_axis

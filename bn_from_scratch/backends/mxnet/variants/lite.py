@@ -1,9 +1,11 @@
 """Half a batch norm: only the mean, or only the variance (d2l's fourth exercise)."""
 
 from mxnet import np
+from mxnet.numpy import ndarray
 
 from bn_from_scratch.backends.mxnet.batch_norm import normalize
 from bn_from_scratch.backends.mxnet.layer import BatchNorm
+from bn_from_scratch.spec import Axis
 
 
 class MeanOnlyBatchNorm(BatchNorm):
@@ -11,7 +13,9 @@ class MeanOnlyBatchNorm(BatchNorm):
 
     variant = "mean_only"
 
-    def normalize(self, X, mean, var, axis, training):
+    def normalize(
+        self, X: ndarray, mean: ndarray, var: ndarray, axis: Axis, training: bool
+    ) -> ndarray:
         mean, var, gamma, beta = self.operands(mean, var, training)
         return normalize(X, mean, np.ones_like(var), gamma, beta, 0, axis)
 
@@ -21,6 +25,8 @@ class VarOnlyBatchNorm(BatchNorm):
 
     variant = "var_only"
 
-    def normalize(self, X, mean, var, axis, training):
+    def normalize(
+        self, X: ndarray, mean: ndarray, var: ndarray, axis: Axis, training: bool
+    ) -> ndarray:
         mean, var, gamma, beta = self.operands(mean, var, training)
         return normalize(X, np.zeros_like(mean), var, gamma, beta, self.eps, axis)

@@ -1,9 +1,21 @@
 """Batch norm whose operands are transformed: fake quantization, noise, logging."""
 
-from mxnet import np
+from collections.abc import Callable, Iterable
+from typing import Unpack
 
-from bn_from_scratch.backends.mxnet.layer import BatchNorm
-from bn_from_scratch.spec import TINY
+from mxnet import np
+from mxnet.numpy import ndarray
+
+from bn_from_scratch.backends.mxnet.layer import (
+    BatchNorm,
+    Dtype,
+    LayerOptions,
+    Operands,
+)
+from bn_from_scratch.spec import EPS, MOMENTUM, TINY
+
+Four = tuple[ndarray, ndarray, ndarray, ndarray]  # gamma, beta, mean, var
+Transform = Callable[[ndarray, ndarray, ndarray, ndarray], Iterable[ndarray]]
 
 
 class TransformedBatchNorm(BatchNorm):
@@ -15,15 +27,28 @@ class TransformedBatchNorm(BatchNorm):
     """
 
     variant = "transform"
+    transform: Transform
+    straight_through: bool
+    transformed: bool
 
     def __init__(
-        self, *args, transform, straight_through=False, transformed=True, **kwargs
-    ):
-        super().__init__(*args, **kwargs)
+        self,
+        num_features: int | tuple[int, ...] | None = None,
+        num_dims: int | None = None,
+        eps: float = EPS,
+        momentum: float | None = MOMENTUM,
+        dtype: Dtype = "float32",
+        *,
+        transform: Transform,
+        straight_through: bool = False,
+        transformed: bool = True,
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(num_features, num_dims, eps, momentum, dtype, **options)
         self.transform, self.straight_through = transform, straight_through
         self.transformed = transformed
 
-    def operands(self, mean, var, training):
+    def operands(self, mean: ndarray, var: ndarray, training: bool) -> Operands:
         mean, var, gamma, beta = super().operands(mean, var, training)
         if self.transformed:
             given = gamma, beta, mean, var
@@ -35,12 +60,15 @@ class TransformedBatchNorm(BatchNorm):
         return mean, var, gamma, beta
 
 
-def fake_quantize(gamma, beta, mean, var, bits=8):
+def fake_quantize(
+    gamma: ndarray, beta: ndarray, mean: ndarray, var: ndarray, bits: int = 8
+) -> Four:
     """A transform: all four in `bits` bits, as integer arithmetic will have them."""
-    return tuple(quantize(v, bits) for v in (gamma, beta, mean, var))
+    gamma, beta, mean, var = (quantize(v, bits) for v in (gamma, beta, mean, var))
+    return gamma, beta, mean, var
 
 
-def quantize(v, bits):
+def quantize(v: ndarray, bits: int) -> ndarray:
     """v on a grid of 2^bits - 1 values around 0, its largest on the edge."""
     step = np.maximum(np.abs(v).max(), TINY) / (2 ** (bits - 1) - 1)  # (23)
     return step * np.rint(v / step)  # (24)

@@ -1,11 +1,15 @@
 """Fold each batch norm of a PyTorch model into the linear layer before it."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import nn
 
 from bn_from_scratch.backends.torch.models import copying
 from bn_from_scratch.backends.torch.models.surgery import (
     Native,
+    Norm,
     check_any,
     numpy,
     state_of,
@@ -17,8 +21,11 @@ from bn_from_scratch.backends.torch.variants import (
 )
 from bn_from_scratch.surgery import folding, proof
 
+# mean, var, gamma, beta, eps
+Operands = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]
 
-def fold_batch_norm(model, X):
+
+def fold_batch_norm(model: nn.Module, X: Any) -> nn.Module:
     """A new model for prediction, in which each batch norm is part of the layer before.
 
     What stood for the batch norm is an Identity.  A weight that is shared is folded in
@@ -33,29 +40,30 @@ def fold_batch_norm(model, X):
     return folded(model, plan)
 
 
-def prove(model, X, plan):
+def prove(model: nn.Module, X: Any, plan: dict[str, str]) -> None:
     """Raise ValueError unless folding keeps the output; name the layer at fault."""
     before = copying.outputs(model, X, ["prediction"])
 
-    def fold(pairs):
+    def fold(pairs: list[tuple[str, str]]) -> None:
         after = folded(copying.exact(model), dict(pairs))
         proof.prove(before, copying.outputs(after, X, ["prediction"]))
 
-    folding.fold_all(fold, plan.items(), lambda pair, why: refusal(pair[0], why))
+    folding.fold_all(fold, list(plan.items()), lambda pair, why: refusal(pair[0], why))
 
 
-def folded(model, plan):
+def folded(model: nn.Module, plan: dict[str, str]) -> nn.Module:
     """A copy in which {path of a batch norm: path of its linear layer} are one."""
     layers = dict(model.named_modules())
     identities = {id(layers[path]): nn.Identity().eval() for path in plan}
     copy = copying.copied(model, copying.new_memo(model) | identities)
     linears = dict(copy.named_modules())
     for path, name in plan.items():
-        write(linears[name], operands(layers[path]))
+        norm: Any = layers[path]
+        write(linears[name], operands(norm))
     return copy
 
 
-def write(linear, operands):
+def write(linear: Any, operands: Operands) -> None:
     """Give a linear layer the weights that do the batch norm's work too."""
     weight, bias = linear.weight, linear.bias
     groups = linear.groups if getattr(linear, "transposed", False) else None
@@ -67,7 +75,7 @@ def write(linear, operands):
         setattr(linear, name, nn.Parameter(v, weight.requires_grad))
 
 
-def by_output(weight, groups):
+def by_output(weight: np.ndarray, groups: int | None) -> np.ndarray:
     """A transposed convolution's [in, out / groups, *] <-> [out, in / groups, *]."""
     if groups is None:
         return weight
@@ -77,7 +85,7 @@ def by_output(weight, groups):
 
 
 @torch.no_grad()
-def operands(norm):
+def operands(norm: Norm) -> Operands:
     """mean, var, gamma, beta [C] and eps of a layer's prediction, as NumPy."""
     state, eps = state_of(norm), norm.eps
     mean, var = state["moving_mean"], state["moving_var"]

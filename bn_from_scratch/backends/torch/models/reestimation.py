@@ -1,6 +1,10 @@
 """Statistics taken anew: the moving averages become those of a whole data set."""
 
+from collections.abc import Container, Iterable
+from typing import Any
+
 import torch
+from torch import nn
 
 from bn_from_scratch.backends.torch.models import copying
 from bn_from_scratch.backends.torch.models.surgery import (
@@ -9,10 +13,10 @@ from bn_from_scratch.backends.torch.models.surgery import (
     numpy,
     state_of,
 )
-from bn_from_scratch.surgery.reestimation import pooled
+from bn_from_scratch.surgery.reestimation import Inputs, Statistics, pooled
 
 
-def reestimate(model, batches):
+def reestimate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
     """A new model whose moving averages are the statistics of all values in `batches`.
 
     batches: inputs of the model.  Each batch norm normalizes them by the batch, as in
@@ -29,28 +33,33 @@ def reestimate(model, batches):
     return model
 
 
-def pooled_statistics(model, batches):
+def pooled_statistics(
+    model: nn.Module, batches: Iterable[Any]
+) -> dict[str, Statistics]:
     """{path: {"moving_mean", "moving_var"}}: what `reestimate` writes."""
     inputs = (inputs_of_norms(model, X) for X in batches)
     return pooled(inputs, batch_norms(model))
 
 
-def inputs_of_norms(model, X):
+def inputs_of_norms(model: nn.Module, X: Any) -> Inputs:
     """{path: [what each batch norm is given]} while all of them take the batch's."""
     return run_in_training(model, X)[0]
 
 
-def run_in_training(model, X, paths=None):
+def run_in_training(
+    model: nn.Module, X: Any, paths: Container[str] | None = None
+) -> tuple[Inputs, Any]:
     """A prediction in which these batch norms take the batch's statistics, or all.
 
     Returns {path: [what each of them is given]} and what the model answers.
     """
-    model, found = copying.copied(model).eval(), {}
+    model = copying.copied(model).eval()
+    found: Inputs = {}
     for path, layer in norms_of(model).items():
         if getattr(layer, "frozen", None) != "all" and (paths is None or path in paths):
             layer.train()
 
-            def record(layer, inputs, path=path):
+            def record(layer: nn.Module, inputs: Any, path: str = path) -> None:
                 found.setdefault(path, []).append(numpy(inputs[0]))
 
             layer.register_forward_pre_hook(record)

@@ -1,8 +1,11 @@
 """Model surgery in PyTorch: find the batch norms of a model, and replace them."""
 
 import copy
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as Native
 from torch.nn.parameter import is_lazy
 
@@ -15,9 +18,10 @@ from bn_from_scratch.surgery.description import Description
 
 PARAMETERS = "gamma", "beta"
 STATISTICS = "moving_mean", "moving_var"
+Norm = Native | BatchNorm
 
 
-def batch_norms(model):
+def batch_norms(model: nn.Module) -> dict[str, Description]:
     """{path: Description} of every batch norm of a model, PyTorch's own and ours.
 
     The path is that of `named_modules`: "layer1.0.bn2"; the model's own is "".
@@ -27,21 +31,22 @@ def batch_norms(model):
     return {path: describe(path, layer) for path, layer in norms_of(model).items()}
 
 
-def norms_of(model):
+def norms_of(model: nn.Module) -> dict[str, Norm]:
     """{path: layer} of every batch norm."""
     layers = model.named_modules()
     return {k: v for k, v in layers if isinstance(v, (Native, BatchNorm))}
 
 
-def check_any(model):
+def check_any(model: nn.Module) -> None:
+    """Raise ValueError for a model without batch norm."""
     if not norms_of(model):
         raise ValueError("the model must have a batch norm; it has none")
 
 
-def describe(path, layer):
+def describe(path: str, layer: Norm) -> Description:
     """One batch norm in the spec's words."""
-    native, state = isinstance(layer, Native), state_of(layer)
-    if native:
+    state = state_of(layer)
+    if isinstance(layer, Native):
         num_dims = next((n for n in (4, 5) if isinstance(layer, LAYERS[n])), None)
         stuck = layer.running_mean is not None and not layer.track_running_stats
         settings = {
@@ -62,7 +67,7 @@ def describe(path, layer):
     return Description(
         path or type(layer).__name__,
         type(layer).__name__,
-        native,
+        isinstance(layer, Native),
         layer.num_features or None,
         num_dims,
         settings,
@@ -71,12 +76,12 @@ def describe(path, layer):
     )
 
 
-def state_of(layer):
+def state_of(layer: Norm) -> dict[str, Tensor]:
     """The tensors of a batch norm under our names."""
     return {name: store[key] for name, (store, key) in places_of(layer).items()}
 
 
-def places_of(layer):
+def places_of(layer: Norm) -> dict[str, tuple[dict[str, Any], str]]:
     """Where a batch norm keeps its tensors: {our name: (dictionary, its key there)}."""
     names = NAMES if isinstance(layer, Native) else {}
     theirs = {v: k for k, v in names.items()}
@@ -88,12 +93,17 @@ def places_of(layer):
     }
 
 
-def numpy(v):
+def numpy(v: Tensor) -> np.ndarray:
     """A copy as NumPy; it knows no bfloat16."""
     return promote(v.detach()).cpu().numpy().copy()
 
 
-def replace_batch_norm(model, make, X=None, modes=copying.MODES):
+def replace_batch_norm(
+    model: nn.Module,
+    make: Callable[..., nn.Module],
+    X: Any = None,
+    modes: Iterable[str] = copying.MODES,
+) -> nn.Module:
     """A new model, with `make(num_features, num_dims, **settings)` for each batch norm.
 
     make: BatchNorm, partial(GhostBatchNorm, ghost_size=8), ... or `builtin`.  State,
@@ -114,7 +124,9 @@ def replace_batch_norm(model, make, X=None, modes=copying.MODES):
     return changed
 
 
-def replacement(path, old, make, memo):
+def replacement(
+    path: str, old: Norm, make: Callable[..., nn.Module], memo: copying.Memo
+) -> nn.Module:
     """The new layer, with the copy of the old one's state."""
     described = describe(path, old)
     frozen = described.settings["frozen"]
@@ -134,7 +146,7 @@ def replacement(path, old, make, memo):
     return new
 
 
-def inherited(v, own, memo):
+def inherited(v: Tensor, own: Tensor, memo: copying.Memo) -> Tensor:
     """The copy of a tensor for the place of another, whose dtype it takes."""
     if v.dtype == own.dtype:
         return copy.deepcopy(v, memo)
@@ -145,7 +157,7 @@ def inherited(v, own, memo):
     return nn.Parameter(changed, v.requires_grad) if is_parameter else changed
 
 
-def check_state(described, old, new):
+def check_state(described: Description, old: Norm, new: Any) -> None:
     """Raise ValueError unless the new layer can have all the state of the old one."""
     refuse, given = f"{described.name} cannot be replaced", state_of(old)
     for ours, theirs in NAMES.items():

@@ -1,25 +1,28 @@
 """Find the linear layer of a PyTorch model that each batch norm folds into."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from bn_from_scratch import spec
 from bn_from_scratch.backends.torch.batch_norm import CHANNEL_AXIS
 from bn_from_scratch.backends.torch.models import copying
-from bn_from_scratch.backends.torch.models.surgery import Native, norms_of
+from bn_from_scratch.backends.torch.models.surgery import Native, Norm, norms_of
 from bn_from_scratch.backends.torch.variants import LayerNorm
 
 
 class Call(NamedTuple):
+    """One call of a layer."""
+
     path: str
     layer: nn.Module
-    inputs: tuple
-    output: object
+    inputs: tuple[Any, ...]
+    output: Any
 
 
-def plan_of(model, X):
+def plan_of(model: nn.Module, X: Any) -> dict[str, str]:
     """{path of a batch norm: path of the linear layer directly before it}."""
     for path, layer in model.named_modules():
         if isinstance(layer, LayerNorm):
@@ -29,12 +32,14 @@ def plan_of(model, X):
     return {k: linear_before(k, v, calls) for k, v in norms_of(traced).items()}
 
 
-def calls_of(model, X):
+def calls_of(model: nn.Module, X: Any) -> list[Call]:
     """Every call of a layer in prediction on X, inner layers before outer ones."""
-    calls = []
+    calls: list[Call] = []
     for path, layer in model.named_modules():
 
-        def record(layer, inputs, named, output, path=path):
+        def record(
+            layer: nn.Module, inputs: Any, named: Any, output: Any, path: str = path
+        ) -> None:
             calls.append(Call(path, layer, (*inputs, *named.values()), output))
 
         layer.register_forward_hook(record, with_kwargs=True)
@@ -42,7 +47,7 @@ def calls_of(model, X):
     return calls
 
 
-def linear_before(path, norm, calls):
+def linear_before(path: str, norm: Norm, calls: Sequence[Call]) -> str:
     """The path of the layer that a batch norm folds into; ValueError if there is none.
 
     What no layer reports, such as a sum that reads the same output, the proof finds.
@@ -65,13 +70,14 @@ def linear_before(path, norm, calls):
     return made.path
 
 
-def predicts_by_batch(norm):
+def predicts_by_batch(norm: Norm) -> bool:
+    """Does it predict by the statistics of the batch?"""
     if isinstance(norm, Native):
         return norm.running_mean is None
     return norm.predicts_by_batch()
 
 
-def check_linear(path, norm, made, calls):
+def check_linear(path: str, norm: Norm, made: Call, calls: Sequence[Call]) -> None:
     """Raise ValueError unless nothing but the batch norm needs what was made."""
     times = sum(call.layer is made.layer for call in calls)
     if times > 1:
@@ -86,7 +92,7 @@ def check_linear(path, norm, made, calls):
         )
 
 
-def check_axis(path, norm, linear, X):
+def check_axis(path: str, norm: Norm, linear: nn.Module, X: Tensor) -> None:
     """Raise ValueError unless the batch norm's channels are those of the layer."""
     channels = X.ndim - 1 - len(getattr(linear, "kernel_size", ()))
     axis = CHANNEL_AXIS if isinstance(norm, Native) else norm.axis
@@ -96,5 +102,6 @@ def check_axis(path, norm, linear, X):
         )
 
 
-def refusal(path, reason):
+def refusal(path: str, reason: object) -> ValueError:
+    """The error to raise for a batch norm that cannot be folded."""
     return ValueError(f"{path} cannot be folded: {reason}")

@@ -18,6 +18,7 @@ class AccumBatchNorm(BatchNorm):
     """
 
     variant = "accumulate"
+    steps: int
     accumulated_mean: Tensor
     accumulated_var: Tensor
     accumulated_count: Tensor

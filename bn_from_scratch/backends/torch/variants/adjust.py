@@ -25,6 +25,7 @@ class AdjustedBatchNorm(BatchNorm):
     """
 
     variant = "adjust"
+    adjustment: Pair | Callable[[tuple[int, ...]], Pair]
 
     def __init__(
         self,

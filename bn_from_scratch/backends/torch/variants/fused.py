@@ -8,19 +8,25 @@ walk; and the compiler of PyTorch joins the operations that are left.
 
 import functools
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
 from bn_from_scratch import checks, spec
 from bn_from_scratch.backends.torch.batch_norm import CHANNEL_AXIS, promote
 from bn_from_scratch.backends.torch.layer import BatchNorm
+from bn_from_scratch.spec import Axis
 
 SAMPLE = 16  # one example in 16 gives the rough mean
 COMPILE_FROM = 2**16  # values in X; below, a compiled call costs more than it saves
 
 
-def fused_batch_norm(X, gamma, beta, eps, axis=CHANNEL_AXIS):
+def fused_batch_norm(
+    X: Tensor, gamma: Tensor, beta: Tensor, eps: float, axis: Axis = CHANNEL_AXIS
+) -> tuple[Tensor, Tensor, Tensor]:
     """-> Y like X [N, C, *]; mean, var [C], which carry no gradient."""
     order, sizes = three_axes(X.shape, axis)
     moved = X.permute(order)
@@ -31,7 +37,7 @@ def fused_batch_norm(X, gamma, beta, eps, axis=CHANNEL_AXIS):
     return Y, mean.reshape(shape), var.reshape(shape)
 
 
-def three_axes(shape, axis):
+def three_axes(shape: Sequence[int], axis: Axis) -> tuple[tuple[int, ...], list[int]]:
     """Order and sizes of X as [A, C, B]: a view, if the kept axes are neighbours."""
     kept, reduced = (f(len(shape), axis) for f in (spec.kept_axes, spec.reduce_axes))
     before = tuple(a for a in reduced if a < kept[0])
@@ -42,7 +48,9 @@ def three_axes(shape, axis):
 
 class ClosedForm(Function):
     @staticmethod
-    def forward(ctx, X, gamma, beta, eps):
+    def forward(
+        ctx: Any, X: Tensor, gamma: Tensor, beta: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         gamma, beta = gamma.detach(), beta.detach()
         Y, mean, var, stats = run(forward, X.detach(), gamma, beta, eps)
         ctx.save_for_backward(X, gamma, stats)
@@ -51,7 +59,7 @@ class ClosedForm(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dY, *_):
+    def backward(ctx: Any, dY: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         X, gamma, stats = ctx.saved_tensors
         return *run(backward, X.detach(), gamma, dY.detach(), stats), None
 
@@ -59,7 +67,9 @@ class ClosedForm(Function):
 # --- The closed form: X is [A, C, B] -------------------------------------------------
 
 
-def forward(X, gamma, beta, eps):
+def forward(
+    X: Tensor, gamma: Tensor, beta: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """-> Y, mean, var, and the numbers per channel that `backward` needs.
 
     The mean is subtracted in two parts, so the output is exact however large it is:
@@ -76,7 +86,9 @@ def forward(X, gamma, beta, eps):
     return Y.to(X.dtype), rough + rest, var, torch.stack((rough, rest, inv_std))
 
 
-def backward(X, gamma, dY, stats):
+def backward(
+    X: Tensor, gamma: Tensor, dY: Tensor, stats: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """-> dX, dgamma, dbeta.  X_hat is (D - rest) * inv_std, and is never stored."""
     rough, rest, inv_std = stats
     dtype, dY, D = X.dtype, promote(dY), promote(X) - rough[:, None]
@@ -90,7 +102,7 @@ def backward(X, gamma, dY, stats):
     return dX.to(dtype), dgamma.to(gamma.dtype), dbeta.to(gamma.dtype)
 
 
-def channel_mean(X):
+def channel_mean(X: Tensor) -> Tensor:
     """Mean of each channel, of several short sums or in float64.  [A, C, B] -> [C].
 
     A compiled sum over an axis that is not the last in memory adds one value after the
@@ -105,7 +117,7 @@ def channel_mean(X):
 # --- Compiling -----------------------------------------------------------------------
 
 
-def run(function, X, *args):
+def run(function: Callable, X: Tensor, *args: Any) -> Any:
     """Call the function, compiled if X is large.  A compiler around us does it all."""
     if X.numel() < COMPILE_FROM or torch.compiler.is_compiling():
         return function(X, *args)
@@ -113,11 +125,11 @@ def run(function, X, *args):
 
 
 @functools.cache
-def compiled(function):
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function as one kernel for all shapes; itself where no compiler works."""
     kernel = None
 
-    def call(*args):
+    def call(*args: Any) -> Any:
         nonlocal kernel
         try:
             kernel = kernel or torch.compile(function, dynamic=True)
@@ -139,7 +151,7 @@ class FusedBatchNorm(BatchNorm):
 
     variant = "fused"
 
-    def train_forward(self, X, mask, update):
+    def train_forward(self, X: Tensor, mask: Tensor | None, update: bool) -> Tensor:
         checks.check_no_mask("fused", mask)
         if 0 in X.shape:
             return super().train_forward(X, mask, update)

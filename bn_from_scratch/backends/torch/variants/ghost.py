@@ -42,6 +42,9 @@ class GhostBatchNorm(BatchNorm):
     """
 
     variant = "ghost"
+    ghost_size: int
+    order: str
+    variance: str
 
     def __init__(
         self,

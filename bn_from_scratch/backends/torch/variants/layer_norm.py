@@ -45,6 +45,14 @@ class LayerNorm(nn.Module):
     feature_axis: those of gamma and beta, whose sizes are `num_features`.
     """
 
+    num_features: int | tuple[int, ...]
+    num_dims: int | None
+    eps: float
+    axis: Axis | None
+    feature_axis: Axis
+    gamma: nn.Parameter
+    beta: nn.Parameter
+
     def __init__(
         self,
         num_features: int | tuple[int, ...],

@@ -1,6 +1,5 @@
 """Batch renormalization (Ioffe 2017): equations (17)-(19) of bn_from_scratch.spec."""
 
-from collections.abc import Callable
 from typing import Any, Unpack
 
 import torch
@@ -14,10 +13,8 @@ from bn_from_scratch.backends.torch.layer import (
     LayerOptions,
     Operands,
 )
+from bn_from_scratch.checks import Limit
 from bn_from_scratch.spec import EPS, MOMENTUM
-
-# A number, or a function of the number of updates so far.
-Limit = float | Tensor | Callable[[Tensor], float | Tensor]
 
 
 def renorm_factors(
@@ -62,6 +59,10 @@ class BatchRenorm(BatchNorm):
     """
 
     variant = "renorm"
+    r_max: Limit
+    d_max: Limit
+    r_min: Limit
+    renorm_momentum: float | None
     num_updates: Tensor
     renorm_mean: Tensor
     renorm_std: Tensor
@@ -74,9 +75,9 @@ class BatchRenorm(BatchNorm):
         momentum: float | None = MOMENTUM,
         dtype: Dtype = None,
         *,
-        r_max: Limit | None = None,
-        d_max: Limit | None = None,
-        r_min: Limit | None = None,
+        r_max: Limit = None,
+        d_max: Limit = None,
+        r_min: Limit = None,
         renorm_momentum: float | None = None,
         renorm_clipping: dict[str, float] | None = None,
         **options: Unpack[LayerOptions],

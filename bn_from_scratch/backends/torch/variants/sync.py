@@ -31,6 +31,7 @@ class SyncBatchNorm(BatchNorm):
 
     variant = "sync"
     needs_values = False  # the replicas together have them
+    group: distributed.ProcessGroup | None
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from bn_from_scratch.backends.torch.layer import (
 from bn_from_scratch.spec import EPS, MOMENTUM, TINY
 
 Four = tuple[Tensor, Tensor, Tensor, Tensor]  # gamma, beta, mean, var
+Transform = Callable[[Tensor, Tensor, Tensor, Tensor], Iterable[Tensor]]
 
 
 class TransformedBatchNorm(BatchNorm):
@@ -26,6 +27,9 @@ class TransformedBatchNorm(BatchNorm):
     """
 
     variant = "transform"
+    transform: Transform
+    straight_through: bool
+    transformed: bool
 
     def __init__(
         self,
@@ -35,7 +39,7 @@ class TransformedBatchNorm(BatchNorm):
         momentum: float | None = MOMENTUM,
         dtype: Dtype = None,
         *,
-        transform: Callable[[Tensor, Tensor, Tensor, Tensor], Iterable[Tensor]],
+        transform: Transform,
         straight_through: bool = False,
         transformed: bool = True,
         **options: Unpack[LayerOptions],

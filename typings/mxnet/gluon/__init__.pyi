@@ -1,0 +1,19 @@
+from typing import Any
+
+from ..numpy import ndarray
+from . import nn as nn
+from .nn import Block as Block
+from .nn import HybridBlock as HybridBlock
+
+class Parameter:
+    name: str
+    shape: tuple[int, ...]
+    dtype: Any
+    grad_req: str
+    def __init__(self, name: str, *args: Any, **kwargs: Any) -> None: ...
+    def data(self, ctx: Any = None) -> ndarray: ...
+    def grad(self, ctx: Any = None) -> ndarray: ...
+    def list_data(self) -> list[ndarray]: ...
+    def __getattr__(self, name: str) -> Any: ...
+
+def __getattr__(name: str) -> Any: ...

@@ -1,0 +1,3 @@
+from ..nn import HybridBlock
+
+class Identity(HybridBlock): ...

@@ -1,0 +1,3 @@
+from . import HybridBlock
+
+class _BatchNorm(HybridBlock): ...
