@@ -115,6 +115,8 @@ def settings(cls, methods, backend):
         variant = [base.id for base in cls.bases if isinstance(base, ast.Name)]
         handed_on = variant == ["BatchNorm"] and names[:5] == HANDED_ON
         return tidy(names[5:], backend) if handed_on else names
+    if cls.name == "Trainer":  # it inherits its constructor
+        return []
     fields = [f.target.id for f in cls.body if isinstance(f, ast.AnnAssign)]
     return tidy(["*" if name == "_" else name for name in fields], backend)
 
