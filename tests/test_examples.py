@@ -12,6 +12,7 @@ import pytest
 from conftest import load_or_skip
 
 from bn_from_scratch import backends
+from bn_from_scratch.checker import adapters
 
 CLASSES = [
     *("BatchNorm", "AccumBatchNorm", "AdjustedBatchNorm", "BatchRenorm"),
@@ -94,6 +95,12 @@ def test_no_class_of_a_backend_is_forgotten(backend):
 def test_a_class_of_an_area(area, name):
     module = importlib.import_module(f"bn_from_scratch.{area}")
     check(getattr(module, name), area)
+
+
+@pytest.mark.parametrize("backend", backends.NAMES)
+def test_the_layer_of_an_adapter(backend):
+    load_or_skip(backend)
+    check(adapters.load(backend).Layer, f"checker.adapters.{backend}")
 
 
 @pytest.mark.parametrize("area", AREAS)

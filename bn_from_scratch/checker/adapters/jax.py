@@ -50,7 +50,13 @@ def LeNet(make: Callable[[], Any], case: Case) -> tuple[int, Any]:
 
 
 class Layer(StudentLayer):
-    """A student's layer, as `layer_script` asks for it."""
+    """A student's layer, as `layer_script` asks for it.
+
+    >>> from bn_from_scratch import jax as bn
+    >>> layer = Layer(lambda: bn.BatchNorm(2, 2), np.zeros((4, 2)))
+    >>> layer.predict(np.ones((1, 2))).round(2).tolist()
+    [[1.0, 1.0]]
+    """
 
     def __init__(self, make: Callable[[], Any], X: np.ndarray) -> None:
         self.layer: Any = make()

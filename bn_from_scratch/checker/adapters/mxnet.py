@@ -56,7 +56,12 @@ def LeNet(make: Callable[[], Any], case: Case) -> tuple[int, Any]:
 
 
 class Layer(StudentLayer):
-    """A student's layer, as `layer_script` asks for it."""
+    """A student's layer, as `layer_script` asks for it.
+
+    >>> layer = Layer(lambda: nn.BatchNorm(in_channels=2), numpy.zeros((4, 2)))
+    >>> layer.predict(numpy.ones((1, 2))).round(2).tolist()
+    [[1.0, 1.0]]
+    """
 
     def __init__(self, make: Callable[[], Any], X: numpy.ndarray) -> None:
         self.make = make

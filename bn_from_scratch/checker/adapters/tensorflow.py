@@ -61,7 +61,12 @@ def fit(function: Callable[..., Any], case: Case) -> tuple[Any, Any]:
 
 
 class Layer(StudentLayer):
-    """A student's layer, as `layer_script` asks for it."""
+    """A student's layer, as `layer_script` asks for it.
+
+    >>> layer = Layer(keras.layers.BatchNormalization, np.zeros((4, 2)))
+    >>> layer.predict(np.ones((1, 2))).round(2).tolist()
+    [[1.0, 1.0]]
+    """
 
     def __init__(self, make: Callable[[], Any], X: np.ndarray) -> None:
         self.make = make
