@@ -55,8 +55,6 @@ AREAS = {
 # Examples that are still to be written.
 NOT_YET = {
     "torch": set(CLASSES) - {"BatchNorm"},
-    "tensorflow": set(CLASSES),
-    "jax": set(CLASSES),
     "mxnet": set(CLASSES) - {"BatchNorm"},
 }
 

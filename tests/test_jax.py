@@ -1,5 +1,6 @@
 """What only JAX has: collections, init, clones, jit, optax, float64 by choice."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -433,3 +434,20 @@ def assert_moved(before, after, *names):
     leaves = jax.tree_util.tree_leaves_with_path(moved)
     assert {path[-1].key for path, changed in leaves if changed} == set(names)
     assert {"gamma", "beta", *names} <= {path[-1].key for path, _ in leaves}
+
+
+class Halved(bn.BatchNorm):
+    half: bool = True
+
+
+@pytest.mark.parametrize(
+    "cls", [bn.BatchNorm, bn.FrozenBatchNorm, bn.combine("sync", "renorm"), Halved]
+)
+def test_a_layer_shows_what_a_user_gives(cls):
+    """Flax fills in `parent`; what a subclass adds is given by name."""
+    parameters = inspect.signature(cls).parameters
+    by_place = [k for k, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert by_place == ["num_features", "num_dims", "eps", "momentum", "dtype"]
+    assert "parent" not in parameters and "name" in parameters
+    with pytest.raises(TypeError):
+        cls(4, 2, 1e-5, 0.1, "float32", None)

@@ -80,6 +80,9 @@ FOREIGN = {
         "beta_regularizer": "the same",
         "gamma_constraint": "Keras's",
         "beta_constraint": "Keras's",
+        "activity_regularizer": "what every layer of Keras takes",
+        "trainable": "the same",
+        "name": "the same",
     },
     "jax": {
         "axis_name": "the replicas lie on a mapped axis",

@@ -4,7 +4,6 @@ import inspect
 from typing import TypedDict, Unpack
 
 import pytest
-from conftest import load_or_skip
 
 from bn_from_scratch import backends, signatures
 
@@ -40,12 +39,6 @@ OPTIONS = [
     *("gamma_initializer", "beta_initializer"),
     *("moving_mean_initializer", "moving_var_initializer"),
 ]
-NOT_YET = {"tensorflow"}
-
-
-@pytest.fixture(params=[name for name in backends.NAMES if name not in NOT_YET])
-def bn(request):
-    return load_or_skip(request.param)
 
 
 def name_of(bn):
@@ -57,9 +50,8 @@ def own_options(bn, name):
 
 
 def parameters(cls):
-    """What a class takes, but for what every Flax module takes."""
-    found = inspect.signature(cls).parameters
-    return {k: p for k, p in found.items() if k not in ("parent", "name")}
+    """What a class takes, in order."""
+    return dict(inspect.signature(cls).parameters)
 
 
 @pytest.fixture(params=OWN)

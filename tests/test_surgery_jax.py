@@ -18,8 +18,13 @@ from flax import linen as nn  # noqa: E402
 from flax import nnx  # noqa: E402
 from resnet_flax import ResNet18  # noqa: E402
 
-from bn_from_scratch.backends.jax.models import reestimation  # noqa: E402
+from bn_from_scratch import spec  # noqa: E402
+from bn_from_scratch.backends.jax.models import (  # noqa: E402
+    nnx_surgery,
+    reestimation,
+)
 from bn_from_scratch.backends.jax.models.exact import enable_x64  # noqa: E402
+from bn_from_scratch.checks import tuple_of  # noqa: E402
 from bn_from_scratch.surgery import proof  # noqa: E402
 
 rng = np.random.default_rng(0)
@@ -452,6 +457,16 @@ def test_a_trace_needs_an_input():
         bn.replace_batch_norm(net(), bn.BatchNorm, variables={})
 
 
+def test_a_linen_module_needs_its_variables():
+    message = "a linen module has its variables beside it; variables is None"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        bn.fold_batch_norm(net(), columns)
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        bn.reestimate(net(), [columns])
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        reestimation.run_in_training(net(), columns)
+
+
 # --- Fold ---------------------------------------------------------------------------
 
 float64 = {"param_dtype": "float64"}
@@ -732,6 +747,23 @@ def test_nnx_layers_in_containers():
     assert all(d.native for d in bn.batch_norms(model).values())
     [seen] = reestimation.inputs_of_norms(ours, columns)["chain.layers.0"]
     np.testing.assert_array_equal(seen, columns)
+
+
+@pytest.mark.parametrize("axis", [(1, -1), (2, 1), (-1,)])
+def test_nnx_knows_a_layer_of_several_axes(axis):
+    """The sizes are in the order of X's axes."""
+
+    class Model(nnx.Module):
+        def __init__(self, layer, variables):
+            self.norm = nnx_surgery.Adapter(layer, variables)
+
+    sizes = tuple(images.shape[a] for a in spec.kept_axes(images.ndim, axis))
+    layer = bn.BatchNorm(sizes, axis=axis, dtype="float64")
+    variables = layer.init(KEY, images, training=False)
+    found = bn.batch_norms(Model(layer, variables))["norm"]
+    assert tuple_of(found.num_features) == sizes
+    assert found.settings["axis"] == axis
+    assert found.state["moving_mean"].shape == sizes
 
 
 def test_nnx_there_and_back():

@@ -205,6 +205,12 @@ def test_a_constraint_holds_after_a_step():
     assert free.beta.numpy().max() < 0
 
 
+def test_keras_has_one_channel_axis():
+    with pytest.raises(ValueError) as raised:
+        bn.builtin(4, 2, axis=())
+    assert str(raised.value) == "Keras's layer has one channel axis; got axis=()"
+
+
 def test_initializers():
     layer = bn.BatchNorm(
         gamma_initializer=0.1,

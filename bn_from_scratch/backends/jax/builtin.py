@@ -1,11 +1,15 @@
 """Flax's own batch norm, as a setting of the spec."""
 
+from typing import Any
+
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
+from flax.typing import VariableDict
+from jax import Array
 
 from bn_from_scratch import lenet
 from bn_from_scratch.backends.jax.batch_norm import CHANNEL_AXIS
-from bn_from_scratch.spec import EPS, MOMENTUM
+from bn_from_scratch.spec import EPS, MOMENTUM, Axis
 
 NAMES = {  # ours -> theirs
     "gamma": "scale",
@@ -16,20 +20,20 @@ NAMES = {  # ours -> theirs
 
 
 def builtin(
-    num_features,
-    num_dims,
-    eps=EPS,
-    momentum=MOMENTUM,
-    dtype="float32",
+    num_features: int | tuple[int, ...] | None,
+    num_dims: int | None,
+    eps: float = EPS,
+    momentum: float | None = MOMENTUM,
+    dtype: str = "float32",
     *,
-    axis=CHANNEL_AXIS,
-    center=True,
-    scale=True,
-    correction=0,
-    statistics="moving",
-    frozen=None,
-    **kwargs,
-):
+    axis: Axis = CHANNEL_AXIS,
+    center: bool = True,
+    scale: bool = True,
+    correction: int = 0,
+    statistics: str = "moving",
+    frozen: str | None = None,
+    **kwargs: Any,
+) -> nn.BatchNorm:
     """The framework's layer with the spec's eps and momentum.  X [N, *, C] -> same.
 
     Flax infers both sizes.  Its default, `use_fast_variance=True`, takes the variance
@@ -45,9 +49,9 @@ def builtin(
         )
     if frozen is not None:
         raise ValueError(f"Flax's layer cannot be frozen; got frozen={frozen!r}")
-    own = {"use_bias": center, "use_scale": scale, "use_fast_variance": False}
+    own: dict[str, Any] = {"axis": axis, "use_bias": center, "use_scale": scale}
+    own["use_fast_variance"] = False
     return nn.BatchNorm(
-        axis=axis,
         epsilon=eps,
         momentum=1 - momentum,
         param_dtype=dtype,
@@ -56,7 +60,7 @@ def builtin(
     )
 
 
-def _translated(argument):
+def _translated(argument: tuple[str, Any]) -> tuple[str, Any]:
     """One of our other arguments as Flax takes it."""
     name, value = argument
     if not name.endswith("_initializer"):
@@ -65,12 +69,12 @@ def _translated(argument):
     return name, value if callable(value) else nn.initializers.constant(value)
 
 
-def builtin_setting(momentum=MOMENTUM):
+def builtin_setting(momentum: float = MOMENTUM) -> dict[str, float]:
     """Arguments at which `spec.batch_norm` is this layer, in the last digit."""
     return {"momentum": momentum}
 
 
-def builtin_translation(eps=EPS, momentum=MOMENTUM):
+def builtin_translation(eps: float = EPS, momentum: float = MOMENTUM) -> dict[str, str]:
     """What had to be translated: our word -> theirs."""
     return {
         "eps": f"epsilon={eps:g}",
@@ -80,7 +84,7 @@ def builtin_translation(eps=EPS, momentum=MOMENTUM):
     }
 
 
-def call(layer, X, training, **options):
+def call(layer: nn.Module, X: Array, training: bool, **options: Any) -> Array:
     """Call our layer, which takes `training`, or Flax's, which take other words."""
     if isinstance(layer, nn.BatchNorm):
         return layer(X, use_running_average=not training, **options)
@@ -89,13 +93,13 @@ def call(layer, X, training, **options):
     return layer(X, training, **options)
 
 
-def exchange_names(variables):
+def exchange_names(variables: VariableDict) -> dict[str, tuple[str, ...]]:
     """Where each parameter and statistic is: {"bn1.gamma": ("params", "bn1", "scale")}.
 
     The layers come in the order of the network; a tree of JAX sorts them by name.  The
     layers of a nested module have its name before theirs: "block1.bn1.gamma".
     """
-    places = [
+    places: list[tuple[str, ...]] = [
         (kind, *path)
         for kind in ("params", "batch_stats")
         for path in flatten_dict(variables.get(kind, {}))

@@ -6,10 +6,14 @@ come from), `operands` (what `normalize` is given) or `move` (what becomes of th
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from jax import Array
 from jax.lax import stop_gradient
+from jax.typing import DTypeLike
 
 from bn_from_scratch import checks, combinations, spec
 from bn_from_scratch.backends.jax import statistics as stats
@@ -19,9 +23,15 @@ from bn_from_scratch.backends.jax.batch_norm import (
     normalize,
     update_moving,
 )
-from bn_from_scratch.spec import EPS, MOMENTUM
+from bn_from_scratch.backends.jax.signatures import sign
+from bn_from_scratch.spec import EPS, MOMENTUM, Axis
+
+# A number, or a function of key, shape and dtype.
+Initializer = float | Callable[..., Any]
+Operands = tuple[Array, Array, Array, Array]  # mean, var, gamma, beta
 
 
+@sign
 class BatchNorm(nn.Module):
     """Batch normalization with learned scale and shift.  X [N, *, C] -> same.
 
@@ -34,41 +44,50 @@ class BatchNorm(nn.Module):
     of the batch.  frozen: "affine" fixes gamma and beta; "all" the statistics too;
     `layer.clone(frozen="all")` takes the same variables.
     *_initializer: a number, or a function of key, shape and dtype (nn.initializers).
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> layer, X = bn.BatchNorm(num_features=3), jnp.ones([8, 4, 4, 3])
+    >>> variables = layer.init(jax.random.key(0), X, training=False)
+    >>> Y, moved = layer.apply(variables, X, training=True, mutable=["batch_stats"])
+    >>> Y.shape, moved["batch_stats"]["moving_mean"].shape
+    ((8, 4, 4, 3), (3,))
     """
 
     num_features: int | tuple[int, ...] | None = None
     num_dims: int | None = None
     eps: float = EPS
     momentum: float | None = MOMENTUM
-    dtype: str = "float32"
+    dtype: DTypeLike = "float32"
     _: KW_ONLY
-    axis: int | tuple[int, ...] = CHANNEL_AXIS
+    axis: Axis = CHANNEL_AXIS
     center: bool = True
     scale: bool = True
     correction: int = 0
     statistics: str = "moving"
     frozen: str | None = None
-    gamma_initializer: float | Callable = 1
-    beta_initializer: float | Callable = 0
-    moving_mean_initializer: float | Callable = 0
-    moving_var_initializer: float | Callable = 1
+    gamma_initializer: Initializer = 1
+    beta_initializer: Initializer = 0
+    moving_mean_initializer: Initializer = 0
+    moving_var_initializer: Initializer = 1
 
     needs_values = True  # more than one per channel, in this replica
 
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
+    def __init_subclass__(cls, kw_only: bool = True, **kwargs: Any) -> None:
+        super().__init_subclass__(kw_only=kw_only, **kwargs)
         combinations.check_class(cls)
+        sign(cls)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         settings = self.eps, self.momentum, self.axis, self.correction
-        settings += self.statistics, self.frozen
-        checks.check_layer(self.num_features, self.num_dims, *settings)
+        modes = self.statistics, self.frozen
+        checks.check_layer(self.num_features, self.num_dims, *settings, *modes)
         self.dtype = at_least_float32(self.dtype)
         super().__post_init__()
 
     # --- State ---------------------------------------------------------------------
 
-    def build(self, shape):
+    def build(self, shape: tuple[int, ...]) -> None:
         """Declare the variables; `init` gives them their shape and initial value."""
         gamma = self.gamma_initializer if self.scale else None
         self.add_parameter("gamma", gamma, shape)
@@ -79,14 +98,18 @@ class BatchNorm(nn.Module):
         if self.momentum is None:
             self.add_scalar("moving_count")
 
-    def add_parameter(self, name, initializer, shape):
+    def add_parameter(
+        self, name: str, initializer: Initializer | None, shape: tuple[int, ...]
+    ) -> None:
         """A learned [C]; with None there is none."""
         if initializer is not None:
             if not callable(initializer):
                 initializer = nn.initializers.constant(initializer)
             self.param(name, initializer, shape, self.dtype)
 
-    def add_statistic(self, name, initializer, shape):
+    def add_statistic(
+        self, name: str, initializer: Initializer, shape: tuple[int, ...]
+    ) -> None:
         """A [C] that is state, but not learned."""
 
         def initial_value():
@@ -96,19 +119,19 @@ class BatchNorm(nn.Module):
 
         self.variable("batch_stats", name, initial_value)
 
-    def add_scalar(self, name):
+    def add_scalar(self, name: str) -> None:
         """A number that is state, from 0."""
         self.add_statistic(name, 0, ())
 
     @nn.nowrap
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         """A parameter or a statistic: a Flax module has its variables beside it."""
         for collection in ("params", "batch_stats"):
             if self.scope is not None and self.has_variable(collection, name):
                 return nn.unbox(self.get_variable(collection, name))
         return super().__getattr__(name)
 
-    def put(self, enough, **values):
+    def put(self, enough: bool | Array, **values: Array) -> None:
         """Change statistics, if there were values enough to take them of."""
         if self.is_initializing():  # init sees dummy data
             return
@@ -125,7 +148,9 @@ class BatchNorm(nn.Module):
     # --- Forward -------------------------------------------------------------------
 
     @nn.compact
-    def __call__(self, X, training, mask=None, update=True):
+    def __call__(
+        self, X: Array, training: bool, mask: Array | None = None, update: bool = True
+    ) -> Array:
         """`mask`: valid positions.  `update=False` leaves the moving averages alone."""
         training = training and self.frozen != "all"
         by_batch = self.predicts_by_batch() and not self.is_initializing()
@@ -140,35 +165,40 @@ class BatchNorm(nn.Module):
             return self.train_forward(X, mask, update)
         return self.eval_forward(X, mask)
 
-    def known_features(self):
+    def known_features(self) -> int | tuple[int, ...] | None:
         """`num_features`, or the sizes that `init` inferred, or None."""
         built = self.has_variable("batch_stats", "moving_mean")
         inferred = self.moving_mean.shape if built else None
         return inferred if self.num_features is None else self.num_features
 
-    def train_forward(self, X, mask, update):
+    def train_forward(self, X: Array, mask: Array | None, update: bool) -> Array:
         mean, var, n = self.batch_stats(X, mask)
-        Y = self.normalize(X, *self.or_moving(mean, var, n), self.axis, training=True)
+        used = self.or_moving(mean, var, n)
+        Y = self.normalize(X, *used, self.axis, training=True)
         if update:
             self.move(stop_gradient(mean), stop_gradient(var), n)
         return Y
 
-    def eval_forward(self, X, mask):
+    def eval_forward(self, X: Array, mask: Array | None) -> Array:
         mean, var = self.moving_mean, self.moving_var
         if self.predicts_by_batch():
             mean, var = self.or_moving(*BatchNorm.batch_stats(self, X, mask))
         return self.normalize(X, mean, var, self.axis, training=False)
 
-    def or_moving(self, mean, var, n):
+    def or_moving(self, mean: Array, var: Array, n: int | Array) -> tuple[Array, Array]:
         """These statistics, or the moving ones if fewer than two values gave them."""
-        return stats.select(n > 1, (mean, var), (self.moving_mean, self.moving_var))
+        moving = self.moving_mean, self.moving_var
+        mean, var = stats.select(n > 1, (mean, var), moving)
+        return mean, var
 
-    def predicts_by_batch(self):
+    def predicts_by_batch(self) -> bool:
         return self.statistics == "batch" and self.frozen != "all"
 
     # --- The steps a variant overrides ---------------------------------------------
 
-    def batch_stats(self, X, mask):
+    def batch_stats(
+        self, X: Array, mask: Array | None
+    ) -> tuple[Array, Array, int | Array]:
         """Where the statistics come from.  -> mean [C], var [C], values per channel."""
         if 0 in X.shape:
             nothing = jnp.zeros_like(self.moving_mean)
@@ -178,10 +208,12 @@ class BatchNorm(nn.Module):
         n = spec.values_per_channel(X.shape, self.axis)
         return *batch_stats(X, self.axis), n
 
-    def normalize(self, X, mean, var, axis, training):
+    def normalize(
+        self, X: Array, mean: Array, var: Array, axis: Axis, training: bool
+    ) -> Array:
         return normalize(X, *self.operands(mean, var, training), self.eps, axis)
 
-    def operands(self, mean, var, training):
+    def operands(self, mean: Array, var: Array, training: bool) -> Operands:
         """What `normalize` is given: mean, var, gamma, beta."""
         gamma = self.gamma if self.scale else jnp.ones_like(mean)
         beta = self.beta if self.center else jnp.zeros_like(mean)
@@ -189,7 +221,7 @@ class BatchNorm(nn.Module):
             gamma, beta = stop_gradient((gamma, beta))
         return mean, var, gamma, beta
 
-    def move(self, mean, var, n):
+    def move(self, mean: Array, var: Array, n: int | Array) -> None:
         """Put a batch of n values per channel into the moving averages."""
         moving = self.moving_mean, self.moving_var
         if self.momentum is None:
@@ -202,6 +234,6 @@ class BatchNorm(nn.Module):
             self.put(n > 1, moving_mean=mean, moving_var=var)
 
 
-def at_least_float32(dtype):
+def at_least_float32(dtype: DTypeLike) -> np.dtype:
     """The dtype of the parameters: 16-bit inputs are normalized in float32."""
     return jnp.promote_types(dtype, jnp.float32)

@@ -1,15 +1,29 @@
 """Any norm layer of Flax: NumPy in, NumPy out."""
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
+from flax.typing import VariableDict
 
 from bn_from_scratch.backends.jax.builtin import NAMES, call
 
 
-def probe(layer, X, dY, *, training, steps=1, state=None, native=False, **options):
+def probe(
+    layer: nn.Module,
+    X: np.ndarray,
+    dY: np.ndarray,
+    *,
+    training: bool,
+    steps: int = 1,
+    state: Mapping[str, np.ndarray] | None = None,
+    native: bool = False,
+    **options: Any,
+) -> dict[str, np.ndarray]:
     """Feed X [N, C, *] and the cotangent dY forward and backward, `steps` times over.
 
     Returns NumPy arrays: Y, dX [N, C, *], dgamma, dbeta [C] of the last pass and the
@@ -19,18 +33,18 @@ def probe(layer, X, dY, *, training, steps=1, state=None, native=False, **option
     given to each call.
     """
     C = 1 if native else -1
-    X, dY = (jnp.asarray(np.moveaxis(v, 1, C)) for v in (X, dY))
+    batch, cotangent = (jnp.asarray(np.moveaxis(v, 1, C)) for v in (X, dY))
     if "mask" in options:
         options["mask"] = jnp.asarray(options["mask"])
     predict = partial(call, training=False)
-    variables = layer.init(jax.random.key(0), X, method=predict)
+    variables: Any = layer.init(jax.random.key(0), batch, method=predict)
     places = _state_of(variables)
     for name, value in (state or {}).items():
         kind, own = places[name]
         variables[kind][own] = jnp.asarray(value)
     params, stats = variables.get("params", {}), variables.get("batch_stats", {})
 
-    def forward(X, params, stats, key):
+    def forward(X, params, stats, key) -> Any:
         return layer.apply(
             {"params": params, "batch_stats": stats},
             X,
@@ -41,8 +55,8 @@ def probe(layer, X, dY, *, training, steps=1, state=None, native=False, **option
 
     for step in range(steps):
         now = partial(forward, stats=stats, key=jax.random.key(step))
-        Y, backward, moved = jax.vjp(now, X, params, has_aux=True)
-        dX, dparams = backward(dY)
+        Y, backward, moved = jax.vjp(now, batch, params, has_aux=True)
+        dX, dparams = backward(cotangent)
         stats = moved.get("batch_stats", {})
     result = {name: np.moveaxis(v, C, 1) for name, v in {"Y": Y, "dX": dX}.items()}
     for name, (kind, own) in places.items():
@@ -53,7 +67,7 @@ def probe(layer, X, dY, *, training, steps=1, state=None, native=False, **option
     return {name: np.array(v) for name, v in result.items()}
 
 
-def _state_of(variables):
+def _state_of(variables: VariableDict) -> dict[str, tuple[str, str]]:
     """Where our parameters and statistics are: {"gamma": ("params", "scale"), ...}."""
     theirs = {v: k for k, v in NAMES.items()}
     return {

@@ -1,21 +1,27 @@
 """Any norm layer of Flax, ready to be timed: forward, and forward with backward."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from bn_from_scratch.backends.jax.builtin import call
 
 
-def prepare(layer, X, dY):
+def prepare(
+    layer: nn.Module, X: np.ndarray, dY: np.ndarray
+) -> tuple[Callable[[], Any], Callable[[], None]]:
     """Two functions of nothing, for X and the cotangent dY, NumPy [N, C, *].
 
     `forward()` returns the output and whatever holds what backward needs; `step()` does
     one forward and one backward pass in training, and returns when both are done.
     """
-    X, dY = (jnp.asarray(np.moveaxis(v, 1, -1)) for v in (X, dY))
+    batch, cotangent = (jnp.asarray(np.moveaxis(v, 1, -1)) for v in (X, dY))
     variables = layer.init(
-        jax.random.key(0), X, method=lambda layer, X: call(layer, X, False)
+        jax.random.key(0), batch, method=lambda layer, X: call(layer, X, False)
     )
     params = variables.pop("params")
 
@@ -38,9 +44,9 @@ def prepare(layer, X, dY):
         return Y, backward(dY), moved
 
     def forward():  # a jitted function would return a copy of X to be kept
-        return jax.block_until_ready(differentiate(params, variables, X))
+        return jax.block_until_ready(differentiate(params, variables, batch))
 
     def step():
-        jax.block_until_ready(both(params, variables, X, dY))
+        jax.block_until_ready(both(params, variables, batch, cotangent))
 
     return forward, step

@@ -1,13 +1,17 @@
 """Batch normalization in TensorFlow: equations (1)-(6) of bn_from_scratch.spec."""
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
-from keras.ops import shape as shape_of  # with tensors where a graph lacks a size
+from keras import ops
 from tensorflow import Tensor
 
 from bn_from_scratch import spec
 from bn_from_scratch.spec import EPS, MOMENTUM, Axis
 
 CHANNEL_AXIS = -1  # X is [N, C] or [N, H, W, C]
+shape_of: Callable[..., Any] = ops.shape  # with tensors where a graph lacks a size
 
 
 def promote(X: Tensor) -> Tensor:

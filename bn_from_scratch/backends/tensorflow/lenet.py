@@ -1,5 +1,6 @@
 """LeNet in Keras, with the norm layer passed in."""
 
+from collections.abc import Callable
 from functools import partial
 
 import keras
@@ -9,8 +10,17 @@ from bn_from_scratch import lenet
 from bn_from_scratch.backends.tensorflow.layer import BatchNorm
 
 
-def LeNet(norm=None, seed=0, dtype="float32"):
-    """LeNet for [N, 28, 28, 1] -> [N, 10] logits; `norm(num_features, num_dims)`."""
+def LeNet(
+    norm: Callable[..., keras.Layer] | None = None,
+    seed: int = 0,
+    dtype: str = "float32",
+) -> keras.Sequential:
+    """LeNet for [N, 28, 28, 1] -> [N, 10] logits; `norm(num_features, num_dims)`.
+
+    >>> import keras
+    >>> bn.LeNet()(keras.ops.zeros([2, 28, 28, 1])).shape
+    TensorShape([2, 10])
+    """
     C, H, W = lenet.IMAGE
     layers = {
         "conv1": partial(nn.Conv2D, 6, kernel_size=5),
@@ -41,6 +51,12 @@ def LeNet(norm=None, seed=0, dtype="float32"):
     return model
 
 
-def BNLeNet(norm=BatchNorm, seed=0, dtype="float32"):
-    """LeNet with batch normalization after each layer but the last."""
+def BNLeNet(
+    norm: Callable[..., keras.Layer] = BatchNorm, seed: int = 0, dtype: str = "float32"
+) -> keras.Sequential:
+    """LeNet with batch normalization after each layer but the last.
+
+    >>> list(bn.batch_norms(bn.BNLeNet()))
+    ['bn1', 'bn2', 'bn3', 'bn4']
+    """
     return LeNet(norm, seed, dtype)

@@ -1,12 +1,26 @@
 """Any norm layer of Keras: NumPy in, NumPy out."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import keras
 import numpy as np
 import tensorflow as tf
 
 from bn_from_scratch.backends.tensorflow.builtin import NAMES
 
 
-def probe(layer, X, dY, *, training, steps=1, state=None, native=False, **options):
+def probe(
+    layer: keras.Layer,
+    X: np.ndarray,
+    dY: np.ndarray,
+    *,
+    training: bool,
+    steps: int = 1,
+    state: Mapping[str, np.ndarray] | None = None,
+    native: bool = False,
+    **options: Any,
+) -> dict[str, np.ndarray]:
     """Feed X [N, C, *] and the cotangent dY forward and backward, `steps` times over.
 
     Returns NumPy arrays: Y, dX [N, C, *], dgamma, dbeta [C] of the last pass and the
@@ -17,20 +31,21 @@ def probe(layer, X, dY, *, training, steps=1, state=None, native=False, **option
     """
     if not native:
         X, dY = np.moveaxis(X, 1, -1), np.moveaxis(dY, 1, -1)
-    X, dY = tf.convert_to_tensor(X), tf.convert_to_tensor(dY)
+    batch, cotangent = tf.convert_to_tensor(X), tf.convert_to_tensor(dY)
     if not layer.built:
-        layer.build(X.shape)
+        layer.build(batch.shape)
     values = _state_of(layer)
     for name, value in (state or {}).items():
         values[name].assign(value)
     parameters = {k: values[k] for k in ("gamma", "beta") if k in values}
     wanted = {k: v.value for k, v in parameters.items() if v.trainable}
-    wanted = {"X": X} | wanted
+    wanted = {"X": batch} | wanted
+    unconnected = tf.UnconnectedGradients.ZERO
     for _ in range(steps):
         with tf.GradientTape() as tape:
-            tape.watch(X)
-            Y = layer(X, training=training, **options)
-        gradients = tape.gradient(Y, wanted, dY, unconnected_gradients="zero")
+            tape.watch(batch)
+            Y = layer(batch, training=training, **options)
+        gradients: Any = tape.gradient(Y, wanted, [cotangent], unconnected)
     result = {"Y": Y} | {f"d{k}": v for k, v in gradients.items()}
     result |= {k: v for k, v in values.items() if k not in ("gamma", "beta")}
     result = {name: v.numpy() for name, v in result.items()}
@@ -39,7 +54,8 @@ def probe(layer, X, dY, *, training, steps=1, state=None, native=False, **option
     return result | {name: np.moveaxis(result[name], -1, 1) for name in ("Y", "dX")}
 
 
-def _state_of(layer):
+def _state_of(layer: keras.Layer) -> dict[str, keras.Variable]:
     """The layer's parameters and statistics under our names."""
     theirs = {v: k for k, v in NAMES.items()}
-    return {theirs.get(v.name, v.name): v for v in layer.variables}
+    named: dict[str, keras.Variable] = {v.name: v for v in layer.variables}
+    return {theirs.get(name, name): v for name, v in named.items()}

@@ -4,10 +4,12 @@ import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from types import ModuleType
 
 
 @contextlib.contextmanager
-def stderr_muted():
+def stderr_muted() -> Iterator[None]:
     """Send file descriptor 2 nowhere; Python's exceptions still carry their text."""
     sys.stderr.flush()
     saved = os.dup(2)
@@ -20,7 +22,7 @@ def stderr_muted():
         os.close(saved)
 
 
-def import_triton():
+def import_triton() -> None:
     """Load what PyTorch's compiler will load, if it is there, before TensorFlow.
 
     The other way round, torch.compile ends the process in a segmentation fault (Triton
@@ -31,7 +33,7 @@ def import_triton():
             importlib.import_module("triton")
 
 
-def import_tensorflow():
+def import_tensorflow() -> ModuleType:
     """The tensorflow module, sharing the memory of each GPU, with Keras on it.
 
     Raises ValueError where the environment puts Keras on another framework.

@@ -1,11 +1,14 @@
 """Statistics of some of the values, and of many parts: equations (11)-(16)."""
 
 import tensorflow as tf
-from keras.ops import shape as shape_of
 from tensorflow import Tensor
 
 from bn_from_scratch import spec
-from bn_from_scratch.backends.tensorflow.batch_norm import CHANNEL_AXIS, promote
+from bn_from_scratch.backends.tensorflow.batch_norm import (
+    CHANNEL_AXIS,
+    promote,
+    shape_of,
+)
 from bn_from_scratch.spec import Axis
 
 

@@ -2,6 +2,8 @@
 another order show no difference."""
 
 import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,19 +14,26 @@ from flax import nnx
 try:
     from jax import enable_x64
 except ImportError:  # before JAX 0.8
-    from jax.experimental import enable_x64
+    from jax.experimental import (
+        enable_x64,  # pyright: ignore[reportAttributeAccessIssue] # newer ones lack it
+    )
 
 FIELDS = "dtype", "param_dtype"  # what layers cast to; None as their operands are
 
 
 @contextlib.contextmanager
-def arithmetic():
+def arithmetic() -> Iterator[None]:
     """Here JAX has float64, and linen layers compute in it."""
     with enable_x64(True), nn.intercept_methods(in_float64):
         yield
 
 
-def in_float64(next_call, args, kwargs, context):
+def in_float64(
+    next_call: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    context: nn.module.InterceptorContext,
+) -> Any:
     """Call a linen layer as if its user had asked for float64."""
     layer = context.module
     given = {name: getattr(layer, name, None) for name in FIELDS}
@@ -38,7 +47,7 @@ def in_float64(next_call, args, kwargs, context):
             object.__setattr__(layer, name, dtype)
 
 
-def widened(tree):
+def widened(tree: Any) -> Any:
     """Arrays in float64, those that count something as they are."""
 
     def wide(v):
@@ -47,11 +56,11 @@ def widened(tree):
     return jax.tree.map(wide, tree)
 
 
-def is_float(dtype):
+def is_float(dtype: Any) -> bool:
     return dtype is not None and jnp.issubdtype(dtype, jnp.floating)
 
 
-def module(model):
+def module(model: nnx.Module) -> nnx.Module:
     """A copy of an nnx module in float64."""
     graph, state = nnx.split(model)
     copy = nnx.merge(graph, widened(state))
@@ -62,6 +71,6 @@ def module(model):
     return copy
 
 
-def arrays(Y):
+def arrays(Y: Any) -> dict[str, np.ndarray]:
     """What a module answers: {place: array}."""
     return {str(i): np.asarray(v) for i, v in enumerate(jax.tree.leaves(Y))}

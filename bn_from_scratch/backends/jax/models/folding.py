@@ -1,19 +1,39 @@
 """Fold each batch norm of a Flax module into the linear layer before it."""
 
 from functools import partial
+from typing import Any, overload
 
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.typing import VariableDict
 
 from bn_from_scratch.backends.jax.models import exact, nnx_folding, norms, rewiring
-from bn_from_scratch.backends.jax.models.tracing import LINEAR, find_pairs, refusal
+from bn_from_scratch.backends.jax.models.nnx_surgery import Module
+from bn_from_scratch.backends.jax.models.tracing import (
+    LINEAR,
+    Pair,
+    find_pairs,
+    refusal,
+)
 from bn_from_scratch.surgery import folding, proof
 
+Paths = set[tuple[str, ...]]
 
-def fold_batch_norm(model, X, variables=None):
+
+@overload
+def fold_batch_norm(model: Module, X: Any) -> Module: ...
+
+
+@overload
+def fold_batch_norm(
+    model: nn.Module, X: Any, variables: VariableDict
+) -> tuple[nn.Module, dict[str, Any]]: ...
+
+
+def fold_batch_norm(model: Any, X: Any, variables: VariableDict | None = None) -> Any:
     """A module for prediction and its variables, in which each batch norm is part of
     the convolution or dense layer before it and answers with what it reads; of an nnx
     module, the new module alone.
@@ -23,12 +43,13 @@ def fold_batch_norm(model, X, variables=None):
     """
     if isinstance(model, nnx.Module):
         return nnx_folding.fold_batch_norm(model, X)
+    variables = rewiring.given(variables)
     pairs = find_pairs(model, X, variables)
     prove(model, variables, X, pairs)
     return folded(model, variables, pairs)
 
 
-def prove(model, variables, X, pairs):
+def prove(model: nn.Module, variables: VariableDict, X: Any, pairs: list[Pair]) -> None:
     """Raise ValueError unless folding keeps the output; name the layer at fault."""
     before = rewiring.outputs(model, variables, X, ["prediction"])
 
@@ -40,20 +61,27 @@ def prove(model, variables, X, pairs):
     folding.fold_all(fold, pairs, refusal)
 
 
-def folded(model, variables, pairs):
+def folded(
+    model: nn.Module, variables: VariableDict, pairs: list[Pair]
+) -> tuple[nn.Module, dict[str, Any]]:
     """The module and variables in which these pairs are one layer each."""
     new = rewiring.rewired(model, partial(answer, paths_of(pairs)))
     return new, rewritten(variables, pairs)
 
 
-def paths_of(pairs):
+def paths_of(pairs: list[Pair]) -> tuple[Paths, Paths]:
     norms, linear = (
         {call.path for call in calls} for calls in zip(*pairs, strict=True)
     )
     return norms, linear
 
 
-def answer(paths, layer, args, kwargs):
+def answer(
+    paths: tuple[Paths, Paths],
+    layer: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
     """The linear layers do the batch norms' work; these pass on what they read."""
     folded, linear = paths
     if layer.path in folded and isinstance(layer, norms.NORMS):
@@ -64,9 +92,9 @@ def answer(paths, layer, args, kwargs):
     return None
 
 
-def rewritten(variables, pairs):
+def rewritten(variables: VariableDict, pairs: list[Pair]) -> dict[str, Any]:
     """The variables, the batch norms' taken into those of the linear layers."""
-    flat = flatten_dict(variables)
+    flat: dict[Any, Any] = flatten_dict(variables)
     for norm, linear in pairs:
         own = norms.variables_of(variables, norm.path)
         for kind, values in own.items():

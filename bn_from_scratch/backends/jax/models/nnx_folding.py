@@ -1,14 +1,18 @@
 """Fold each batch norm of an nnx module into the linear layer before it."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import nnx
 
 from bn_from_scratch.backends.jax.models import exact, nnx_surgery, norms
-from bn_from_scratch.backends.jax.models.nnx_surgery import NORMS, Adapter
+from bn_from_scratch.backends.jax.models.nnx_surgery import NORMS, Adapter, Module
 from bn_from_scratch.backends.jax.models.tracing import (
     Call,
+    Pair,
     check_axis,
     check_once,
     refusal,
@@ -21,10 +25,14 @@ LINEAR = (nnx.Linear, nnx.Conv, nnx.ConvTranspose)
 class Watched(nnx.Module):
     """A layer that notes its calls."""
 
-    def __init__(self, layer, path, calls):
-        self.layer, self.path, self.note = layer, path, calls.append
+    def __init__(
+        self, layer: nnx.Module, path: tuple[str, ...], calls: list[Call]
+    ) -> None:
+        self.layer: nnx.Module = layer
+        self.path: tuple[str, ...] = path
+        self.note: Callable[[Call], None] = calls.append
 
-    def __call__(self, x, *args, **kwargs):
+    def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         Y = self.layer(x, *args, **kwargs)
         self.note(Call(self.path, self.layer, x, Y))
         return Y
@@ -33,11 +41,13 @@ class Watched(nnx.Module):
 class Passed(nnx.Module):
     """What stands for a batch norm that was folded."""
 
-    def __call__(self, x, use_running_average=None, *, mask=None):
+    def __call__(
+        self, x: Any, use_running_average: bool | None = None, *, mask: Any = None
+    ) -> Any:
         return x
 
 
-def fold_batch_norm(model, X):
+def fold_batch_norm(model: Module, X: Any) -> Module:
     """A new module for prediction: `folding.fold_batch_norm` of an nnx module."""
     pairs = find_pairs(model, X)
     with exact.arithmetic():
@@ -45,7 +55,7 @@ def fold_batch_norm(model, X):
     return folded(model, pairs)
 
 
-def prove(model, X):
+def prove(model: nnx.Module, X: Any) -> None:
     """Raise ValueError unless folding keeps the output; name the layer at fault."""
     before = nnx_surgery.outputs(model, X, ["prediction"])
 
@@ -56,7 +66,7 @@ def prove(model, X):
     folding.fold_all(fold, find_pairs(model, X), refusal)
 
 
-def folded(model, pairs):
+def folded(model: Module, pairs: list[Pair]) -> Module:
     """A clone in which these pairs are one layer each."""
     by_linear = {linear.path: norm.layer for norm, linear in pairs}
     passed = {norm.path for norm, _ in pairs}
@@ -72,7 +82,7 @@ def folded(model, pairs):
     return nnx_surgery.exchanged(model, exchange)
 
 
-def write(linear, operands):
+def write(linear: Any, operands: norms.Operands) -> None:
     """Give a linear layer the weights that do the batch norm's work too."""
     bias = None if linear.bias is None else np.asarray(linear.bias[...])
     out = -2 if getattr(linear, "transpose_kernel", False) else -1
@@ -81,7 +91,7 @@ def write(linear, operands):
     linear.bias, linear.use_bias = nnx.Param(jnp.asarray(bias)), True
 
 
-def operands(layer):
+def operands(layer: Any) -> norms.Operands:
     """mean, var, gamma, beta [C] and eps of a layer's prediction, as NumPy."""
     variables = nnx_surgery.variables_of(layer)
     native = nn.BatchNorm(epsilon=getattr(layer, "epsilon", 0))
@@ -92,7 +102,7 @@ def operands(layer):
 # --- Which layer takes which batch norm ---------------------------------------------
 
 
-def find_pairs(model, X):
+def find_pairs(model: nnx.Module, X: Any) -> list[Pair]:
     """[(batch norm, linear layer)]; ValueError for the first that cannot be folded."""
     calls, watched = [], (*NORMS, *LINEAR)
 
@@ -107,7 +117,7 @@ def find_pairs(model, X):
     return [(norm, linear_before(norm, calls)) for norm in found]
 
 
-def linear_before(norm, calls):
+def linear_before(norm: Call, calls: list[Call]) -> Call:
     """The call of the linear layer that takes this batch norm in."""
     try:
         check_once(norm, calls, "it must")

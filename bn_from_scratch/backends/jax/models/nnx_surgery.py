@@ -1,15 +1,25 @@
 """Model surgery in Flax's nnx: its layers can be listed, and exchanged on a copy."""
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from flax import nnx
+from flax.typing import VariableDict
 
+from bn_from_scratch import checks, spec
 from bn_from_scratch.backends.jax.models import exact, norms, rewiring
+from bn_from_scratch.spec import Axis
 from bn_from_scratch.surgery import proof
 from bn_from_scratch.surgery.description import Description
 
-KINDS = {"params": nnx.Param, "batch_stats": nnx.BatchStat}
+KINDS: dict[str, type[nnx.Variable[Any]]] = {
+    "params": nnx.Param,
+    "batch_stats": nnx.BatchStat,
+}
 
 
 class Adapter(nnx.Module):
@@ -19,12 +29,21 @@ class Adapter(nnx.Module):
     `eval()`.  `dtype` is that of the answer, None for X promoted with the parameters.
     """
 
-    def __init__(self, layer, variables, use_running_average=False, dtype=None):
-        self.layer, self.dtype = layer, dtype
-        self.use_running_average = use_running_average
+    def __init__(
+        self,
+        layer: nn.Module,
+        variables: VariableDict,
+        use_running_average: bool = False,
+        dtype: Any = None,
+    ) -> None:
+        self.layer: nn.Module = layer
+        self.dtype: Any = dtype
+        self.use_running_average: bool = use_running_average
         write(self, variables)
 
-    def __call__(self, x, use_running_average=None, *, mask=None):
+    def __call__(
+        self, x: Any, use_running_average: bool | None = None, *, mask: Any = None
+    ) -> Any:
         if use_running_average is None:
             use_running_average = self.use_running_average
         variables = variables_of(self)
@@ -44,9 +63,10 @@ class Adapter(nnx.Module):
 
 
 NORMS = (nnx.BatchNorm, Adapter)
+Module = TypeVar("Module", bound=nnx.Module)
 
 
-def variables_of(layer):
+def variables_of(layer: nnx.Module) -> dict[str, dict[str, Any]]:
     """{"params": {...}, "batch_stats": {...}} of an nnx layer, in its words."""
     values = vars(layer).items()
     return {
@@ -55,14 +75,14 @@ def variables_of(layer):
     }
 
 
-def write(layer, variables):
+def write(layer: nnx.Module, variables: VariableDict) -> None:
     """The inverse of `variables_of`."""
     for word, values in variables.items():
         for name, v in values.items():
             setattr(layer, name, KINDS[word](v))
 
 
-def batch_norms(model):
+def batch_norms(model: nnx.Module) -> dict[str, Description]:
     """{path: Description} of every batch norm of an nnx module."""
     return {
         dotted(path): describe(path, layer)
@@ -71,11 +91,11 @@ def batch_norms(model):
     }
 
 
-def dotted(path):
+def dotted(path: Iterable[Any]) -> str:
     return ".".join(map(str, path))
 
 
-def describe(path, layer):
+def describe(path: Iterable[Any], layer: nnx.BatchNorm | Adapter) -> Description:
     """One batch norm in the spec's words."""
     state = norms.state_of(variables_of(layer))
     if isinstance(layer, Adapter):
@@ -90,14 +110,23 @@ def describe(path, layer):
     return Description(dotted(path), kind, True, *sizes, settings, state, trainable)
 
 
-def shape_for(num_features, axis):
+def shape_for(num_features: Any, axis: Axis) -> tuple[int, ...]:
     """The shape of some X that a layer takes.  5, -1 -> (1, 5)"""
-    shape = [1] * max(2, axis + 1, -axis)
-    shape[axis] = num_features
+    axes = checks.tuple_of(axis)
+    ndim = max(2, max(-1, *axes) + 1 - min(0, *axes))
+    shape = [1] * ndim
+    kept = spec.kept_axes(ndim, axis)
+    for a, size in zip(kept, checks.tuple_of(num_features), strict=True):
+        shape[a] = size
     return tuple(shape)
 
 
-def replace_batch_norm(model, make, X=None, modes=("prediction", "training")):
+def replace_batch_norm(
+    model: nnx.Module,
+    make: Callable[..., nn.Module],
+    X: Any = None,
+    modes: Sequence[str] = ("prediction", "training"),
+) -> nnx.Module:
     """A new nnx module, in which `make(num_features, num_dims, **settings)` stands for
     each batch norm, wherever it is an attribute or an item."""
     if not batch_norms(model):
@@ -113,7 +142,7 @@ def replace_batch_norm(model, make, X=None, modes=("prediction", "training")):
     return new
 
 
-def exchanged(model, exchange):
+def exchanged(model: Any, exchange: Callable[[tuple[Any, ...], Any], Any]) -> Any:
     """A clone in which `exchange(path, layer)` stands for each layer, wherever it is an
     attribute or an item; for one that is shared it is called once.
 
@@ -136,24 +165,31 @@ def exchanged(model, exchange):
     return made[id(copy)]
 
 
-def replacement(path, layer, make):
+def replacement(
+    path: Iterable[Any],
+    layer: nnx.BatchNorm | Adapter,
+    make: Callable[..., nn.Module],
+) -> nnx.Module:
     """The new layer, with the state of the old one."""
     described = describe(path, layer)
     new = norms.replacement(described, make, **norms.replicas_of(layer))
     shape = shape_for(described.num_features, described.settings["axis"])
     variables = norms.moved(described.name, variables_of(layer), new, shape)
-    mode = {"use_running_average": layer.use_running_average, "dtype": layer.dtype}
+    mode: Any = {"use_running_average": layer.use_running_average, "dtype": layer.dtype}
     if not norms.is_native(new):
         return Adapter(new, variables, **mode)
     names = "axis", "momentum", "epsilon", "param_dtype", "use_bias", "use_scale"
     names += "axis_name", "axis_index_groups", "use_fast_variance"
-    settings = {name: getattr(new, name) for name in names}
-    made = nnx.BatchNorm(described.num_features, **settings, **mode, rngs=nnx.Rngs(0))
+    settings = {name: getattr(new, name) for name in names} | mode
+    settings["num_features"] = described.num_features
+    made = nnx.BatchNorm(**settings, rngs=nnx.Rngs(0))
     write(made, variables)
     return made
 
 
-def outputs(model, X, modes):
+def outputs(
+    model: nnx.Module, X: Any, modes: Sequence[str]
+) -> dict[str, dict[str, np.ndarray]]:
     """{mode: {place: array}}: what copies of an nnx module answer, in float64."""
     with exact.arithmetic():
         X = exact.widened(X)
@@ -161,7 +197,7 @@ def outputs(model, X, modes):
         return {mode: exact.arrays(Y) for mode, Y in answers.items()}
 
 
-def run(model, X, training=False):
+def run(model: Any, X: Any, training: bool = False) -> Any:
     """What an nnx module answers; X may be a tuple of inputs."""
     model.train() if training else model.eval()
     X = X if isinstance(X, tuple) else (X,)

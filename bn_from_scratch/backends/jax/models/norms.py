@@ -1,29 +1,38 @@
 """A batch norm of Flax in the spec's words: its settings, state and calls."""
 
 import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax import nnx
 from flax.linen.dtypes import canonicalize_dtype
+from flax.typing import VariableDict
+from jax import Array
 
 from bn_from_scratch import checks, spec
 from bn_from_scratch.backends.jax.builtin import NAMES, call
 from bn_from_scratch.backends.jax.layer import BatchNorm
 from bn_from_scratch.backends.jax.variants import MeanOnlyBatchNorm, VarOnlyBatchNorm
+from bn_from_scratch.spec import Axis
 from bn_from_scratch.surgery.description import Description
 
 NORMS = (nn.BatchNorm, BatchNorm)
+Operands = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]
 STATE = ("gamma", "beta", "moving_mean", "moving_var", "moving_count")
 
 
-def is_native(layer):
+def is_native(layer: Any) -> TypeGuard[nn.BatchNorm]:
     return isinstance(layer, nn.BatchNorm)
 
 
-def describe(path, layer, shape, state):
+def describe(
+    path: str, layer: nn.Module, shape: tuple[int, ...], state: Mapping[str, Any]
+) -> Description:
     """A layer that normalizes an X of this shape."""
     settings = settings_of(layer)
     num_dims = len(shape) if is_native(layer) else layer.num_dims
@@ -42,7 +51,7 @@ def describe(path, layer, shape, state):
     )
 
 
-def settings_of(layer):
+def settings_of(layer: nn.Module) -> dict[str, Any]:
     """The settings of a linen layer, Flax's own or ours."""
     if is_native(layer):
         return native_settings(layer)
@@ -51,7 +60,7 @@ def settings_of(layer):
     return settings | {"dtype": jnp.dtype(layer.dtype).name}
 
 
-def native_settings(layer):
+def native_settings(layer: nn.BatchNorm | nnx.BatchNorm) -> dict[str, Any]:
     """What Flax's layer, linen or nnx, says of itself."""
     return {
         "eps": layer.epsilon,
@@ -66,7 +75,9 @@ def native_settings(layer):
     }
 
 
-def replacement(description, make, **others):
+def replacement(
+    description: Description, make: Callable[..., nn.Module], **others: Any
+) -> nn.Module:
     """The new layer, given these arguments beside the settings."""
     settings = description.settings | others
     if settings["frozen"] is None:
@@ -75,13 +86,13 @@ def replacement(description, make, **others):
     return dataclasses.replace(description, settings=settings).make(make)
 
 
-def replicas_of(layer):
+def replicas_of(layer: nn.Module | nnx.Module) -> dict[str, Any]:
     """Where the replicas lie that a layer takes its statistics of, if it does."""
     shared = {k: getattr(layer, k, None) for k in ("axis_name", "axis_index_groups")}
     return {name: v for name, v in shared.items() if v is not None}
 
 
-def initializers_of(layer):
+def initializers_of(layer: nn.Module) -> dict[str, Any]:
     """Where the state of a linen layer begins; ours only where that was chosen."""
     if is_native(layer):
         gamma, beta = layer.scale_init, layer.bias_init
@@ -93,7 +104,7 @@ def initializers_of(layer):
 # --- State ---------------------------------------------------------------------------
 
 
-def variables_of(variables, path):
+def variables_of(variables: VariableDict, path: Iterable[str]) -> dict[str, Any]:
     """{"params": {...}, "batch_stats": {...}} of the layer at a path, in its words."""
     found = {kind: variables.get(kind, {}) for kind in ("params", "batch_stats")}
     for name in path:
@@ -101,14 +112,16 @@ def variables_of(variables, path):
     return {kind: nn.unbox(dict(tree)) for kind, tree in found.items()}
 
 
-def state_of(variables):
+def state_of(variables: VariableDict) -> dict[str, Any]:
     """The state of one layer under our names."""
     theirs = {v: k for k, v in NAMES.items()}
     values = [item for tree in variables.values() for item in tree.items()]
     return {theirs.get(name, name): v for name, v in values}
 
 
-def moved(path, variables, new, shape):
+def moved(
+    path: str, variables: VariableDict, new: nn.Module, shape: tuple[int, ...]
+) -> dict[str, Any]:
     """The variables of the new layer, for X of this shape, with the old one's state."""
     X = jnp.zeros(shape)
     fresh = new.init(jax.random.key(0), X, method=partial(call, training=False))
@@ -130,7 +143,7 @@ def moved(path, variables, new, shape):
 # --- Prediction --------------------------------------------------------------------
 
 
-def operands(layer, variables):
+def operands(layer: nn.Module, variables: VariableDict) -> Operands:
     """mean, var, gamma, beta [C] and eps of a layer's prediction, as NumPy."""
     state = state_of(variables)
     mean, var = state["moving_mean"], state["moving_var"]
@@ -151,7 +164,9 @@ def operands(layer, variables):
 # --- Calls ---------------------------------------------------------------------------
 
 
-def call_of(layer, args, kwargs):
+def call_of(
+    layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, bool, dict[str, Any]]:
     """X, training and {"mask", "update"} of a call of ours or of Flax's layer."""
 
     def native(x, use_running_average=None, *, mask=None):
@@ -164,7 +179,9 @@ def call_of(layer, args, kwargs):
     return (native if is_native(layer) else ours)(*args, **kwargs)
 
 
-def answer_as(new, layer, args, kwargs):
+def answer_as(
+    new: nn.Module, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Array:
     """Call the new layer as the old one is called; the dtype is that of its answer."""
     X, training, options = call_of(layer, args, kwargs)
     options = {k: v for k, v in options.items() if v is not None}
@@ -177,12 +194,12 @@ def answer_as(new, layer, args, kwargs):
     return cast(Y, dtype)
 
 
-def cast(X, dtype):
+def cast(X: Array, dtype: Any) -> Array:
     """X itself where it has the dtype: folding knows arrays by their identity."""
     return X if X.dtype == dtype else X.astype(dtype)
 
 
-def mask_like(mask, shape, axis):
+def mask_like(mask: Array, shape: tuple[int, ...], axis: Axis) -> Array:
     """A mask as both layers take it: X's shape, but 1 on the channel axis."""
     kept = spec.kept_axes(len(shape), axis)
     full = tuple(1 if a in kept else size for a, size in enumerate(shape))
@@ -191,7 +208,7 @@ def mask_like(mask, shape, axis):
     return jnp.broadcast_to(mask, full)
 
 
-def output_dtype(layer, X):
+def output_dtype(layer: nn.Module, X: Array) -> Any:
     """Flax's layer promotes X with its parameters; ours keeps the dtype of X."""
     if not is_native(layer):
         return X.dtype

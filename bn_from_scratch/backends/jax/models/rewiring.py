@@ -4,15 +4,22 @@ Layers that user code makes on its way cannot be exchanged; their calls can.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
+from flax import nnx
 from flax.core import DenyList
+from flax.typing import VariableDict
 
 from bn_from_scratch.backends.jax.models import exact
 
 # How a module may call the mode, and what it is called in training.
+# answer(layer, args, kwargs) -> what the layer answers, or None for its own answer
+Answer = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Any]
+
 MODES = {"training": True, "train": True, "is_training": True}
 MODES |= {"use_running_average": False, "deterministic": False}
 
@@ -26,10 +33,10 @@ class Rewired(nn.Module):
     cloned: `clone` of the module; as a field it would have a place among the variables.
     """
 
-    cloned: Callable
-    answers: tuple[Callable, ...]
+    cloned: Callable[..., nn.Module]
+    answers: tuple[Answer, ...]
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         first, answered = 0, False
 
         def intercept(next_call, args, kwargs, context):
@@ -55,21 +62,32 @@ class Rewired(nn.Module):
         return Y
 
 
-def rewired(model, answer):
+def rewired(model: nn.Module, answer: Answer) -> Rewired:
     """A module where `answer(layer, args, kwargs)` answers the calls of some layers."""
     if isinstance(model, Rewired):
         return Rewired(model.cloned, (*model.answers, answer))
     return Rewired(model.clone, (answer,))
 
 
-def mode_of(model, training):
+def mode_of(model: nn.Module | nnx.Module, training: bool) -> dict[str, Any]:
     """The argument that tells a module its mode: {"train": True}, or {}."""
     model = model.cloned.__self__ if isinstance(model, Rewired) else model
     names = inspect.signature(type(model).__call__).parameters
     return {k: v == training for k, v in MODES.items() if k in names}
 
 
-def run(model, variables, X, training=False):
+def given(variables: VariableDict | None) -> VariableDict:
+    """The variables of a linen module; ValueError if they were left out."""
+    if variables is None:
+        raise ValueError(
+            "a linen module has its variables beside it; variables is None"
+        )
+    return variables
+
+
+def run(
+    model: nn.Module, variables: VariableDict | None, X: Any, training: bool = False
+) -> tuple[Any, Any]:
     """What a module answers, and the variables it moves; X may be a tuple of inputs.
 
     Without variables `init` makes some.
@@ -82,7 +100,12 @@ def run(model, variables, X, training=False):
     return model.apply(variables, *X, mutable=DenyList("params"), rngs=rngs, **mode)
 
 
-def trace(model, variables, X, note):
+def trace(
+    model: nn.Module,
+    variables: VariableDict | None,
+    X: Any,
+    note: Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None],
+) -> None:
     """Call `note(layer, args, kwargs, Y)` for each call of a layer on X, in order.
 
     Nothing is computed: the arrays are shapes.  A layer that answers for another is
@@ -103,7 +126,9 @@ def trace(model, variables, X, note):
         jax.eval_shape(lambda variables, X: run(model, variables, X), variables, X)
 
 
-def outputs(model, variables, X, modes):
+def outputs(
+    model: nn.Module, variables: VariableDict, X: Any, modes: Sequence[str]
+) -> dict[str, dict[str, np.ndarray]]:
     """{mode: {place: array}}: what a module answers in these modes, in float64."""
     with exact.arithmetic():
         variables, X = exact.widened((variables, X))

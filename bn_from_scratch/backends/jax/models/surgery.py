@@ -1,15 +1,25 @@
 """Model surgery in Flax: find the batch norms of a model, and replace them."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, overload
 
+from flax import linen as nn
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.typing import VariableDict
 
 from bn_from_scratch.backends.jax.models import nnx_surgery, norms, rewiring
+from bn_from_scratch.backends.jax.models.nnx_surgery import Module
 from bn_from_scratch.surgery import proof
+from bn_from_scratch.surgery.description import Description
+
+Found = dict[tuple[str, ...], tuple[nn.Module, Description, tuple[int, ...]]]
 
 
-def batch_norms(model, X=None, variables=None):
+def batch_norms(
+    model: nn.Module | nnx.Module, X: Any = None, variables: VariableDict | None = None
+) -> dict[str, Description]:
     """{path: Description} of every batch norm of a module, Flax's own and ours.
 
     The path names the modules that the layer lies in: "block1.bn1".  A linen module has
@@ -23,7 +33,7 @@ def batch_norms(model, X=None, variables=None):
     }
 
 
-def traced(model, X, variables):
+def traced(model: nn.Module, X: Any, variables: VariableDict | None) -> Found:
     """{path: (layer, Description, shape of its X)} of a linen module."""
     if X is None:
         raise ValueError("a linen module must be traced to find its layers; X is None")
@@ -41,9 +51,32 @@ def traced(model, X, variables):
     return found
 
 
+@overload
 def replace_batch_norm(
-    model, make, X=None, modes=("prediction", "training"), variables=None
-):
+    model: Module,
+    make: Callable[..., nn.Module],
+    X: Any = None,
+    modes: Sequence[str] = ...,
+) -> Module: ...
+
+
+@overload
+def replace_batch_norm(
+    model: nn.Module,
+    make: Callable[..., nn.Module],
+    X: Any = None,
+    modes: Sequence[str] = ...,
+    variables: VariableDict | None = None,
+) -> tuple[nn.Module, dict[str, Any] | None]: ...
+
+
+def replace_batch_norm(
+    model: Any,
+    make: Callable[..., nn.Module],
+    X: Any = None,
+    modes: Sequence[str] = ("prediction", "training"),
+    variables: VariableDict | None = None,
+) -> Any:
     """A new module and its variables, with `make(num_features, num_dims, **settings)`
     for each batch norm; of an nnx module, the new module alone.
 
@@ -74,7 +107,12 @@ def replace_batch_norm(
     return new, None if variables is None else written
 
 
-def answer(make, layer, args, kwargs):
+def answer(
+    make: Callable[..., nn.Module],
+    layer: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
     """What the layer that `make` gives answers in the place of a batch norm."""
     if not isinstance(layer, norms.NORMS):
         return None
@@ -84,15 +122,19 @@ def answer(make, layer, args, kwargs):
     return norms.answer_as(new, layer, args, kwargs)
 
 
-def new_layer(described, layer, make):
+def new_layer(
+    described: Description, layer: nn.Module, make: Callable[..., nn.Module]
+) -> nn.Module:
     """What `make` gives for a linen layer, outside of any module."""
     others = norms.initializers_of(layer) | norms.replicas_of(layer)
     return norms.replacement(described, make, **others)
 
 
-def replaced(variables, found, make):
+def replaced(
+    variables: VariableDict, found: Found, make: Callable[..., nn.Module]
+) -> dict[str, Any]:
     """The variables under the names that the new layers read."""
-    flat = flatten_dict(variables)
+    flat: dict[Any, Any] = flatten_dict(variables)
     for path, (layer, described, shape) in found.items():
         own = norms.variables_of(variables, path)
         new = new_layer(described, layer, make)

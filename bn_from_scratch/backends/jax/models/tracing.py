@@ -5,10 +5,12 @@ from collections import Counter
 from typing import Any
 
 from flax import linen as nn
+from flax.typing import VariableDict
 
 from bn_from_scratch import spec
 from bn_from_scratch.backends.jax.models import norms, rewiring
 from bn_from_scratch.backends.jax.variants import LayerNorm
+from bn_from_scratch.spec import Axis
 
 LINEAR = (nn.Dense, nn.Conv, nn.ConvTranspose)
 LAYER_NORMS = (nn.LayerNorm, LayerNorm)
@@ -19,17 +21,20 @@ class Call:
     """One call of a layer, as a trace saw it."""
 
     path: tuple[str, ...]
-    layer: nn.Module
+    layer: Any  # of linen or of nnx
     X: Any
     Y: Any
     training: bool = False
 
     @property
-    def name(self):
+    def name(self) -> str:
         return ".".join(self.path)
 
 
-def find_pairs(model, X, variables):
+Pair = tuple[Call, Call]  # a batch norm, and the linear layer before it
+
+
+def find_pairs(model: nn.Module, X: Any, variables: VariableDict) -> list[Pair]:
     """[(batch norm, linear layer)], as they were called; ValueError for the first that
     cannot be folded."""
     calls = []
@@ -49,7 +54,7 @@ def find_pairs(model, X, variables):
     return [(norm, linear_before(norm, calls, variables)) for norm in found]
 
 
-def linear_before(norm, calls, variables):
+def linear_before(norm: Call, calls: list[Call], variables: VariableDict) -> Call:
     """The call of the linear layer that takes this batch norm in."""
     try:
         check_norm(norm, calls, variables)
@@ -58,7 +63,7 @@ def linear_before(norm, calls, variables):
         raise ValueError(f"{norm.name} cannot be folded: {error}") from None
 
 
-def check_norm(norm, calls, variables):
+def check_norm(norm: Call, calls: list[Call], variables: VariableDict) -> None:
     """Raise ValueError unless a batch norm predicts in one way, for one reader."""
     if isinstance(norm.layer, LAYER_NORMS):
         raise ValueError(
@@ -76,7 +81,7 @@ def check_norm(norm, calls, variables):
     check_axis(norm.X, norm.layer.axis, state["moving_mean"].shape)
 
 
-def check_axis(X, axis, shape):
+def check_axis(X: Any, axis: Axis, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless a batch norm's channels are those of a linear layer."""
     if spec.kept_axes(X.ndim, axis) != (X.ndim - 1,) or len(shape) != 1:
         raise ValueError(
@@ -85,7 +90,7 @@ def check_axis(X, axis, shape):
         )
 
 
-def check_linear(norm, calls):
+def check_linear(norm: Call, calls: list[Call]) -> Call:
     """The call of a linear layer whose output a batch norm reads, and it alone."""
     linear = next((c for c in calls if c.Y is norm.X and type(c.layer) in LINEAR), None)
     if linear is None:
@@ -101,13 +106,13 @@ def check_linear(norm, calls):
     return linear
 
 
-def check_once(call, calls, subject):
+def check_once(call: Call, calls: list[Call], subject: str) -> None:
     times = Counter(other.path for other in calls)[call.path]
     if times > 1:
         raise ValueError(f"{subject} be used once; it is used {times} times")
 
 
-def refusal(pair, error):
+def refusal(pair: Pair, error: ValueError) -> ValueError:
     """The error for a pair that keeps the output no longer, once folded.
 
     A trace knows who gave what a batch norm reads, not who else reads it.

@@ -9,26 +9,35 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from bn_from_scratch import checks, spec
 from bn_from_scratch.backends.jax.batch_norm import CHANNEL_AXIS, promote
 from bn_from_scratch.backends.jax.layer import BatchNorm
+from bn_from_scratch.spec import Axis
 
 SAMPLE = 16  # one example in 16 gives the rough mean
+Kept = tuple[Array, ...]  # X, gamma, beta, rough, rest, inv_std
 
 
 @partial(jax.jit, static_argnames=("eps", "axis"))
-def fused_batch_norm(X, gamma, beta, eps, axis=CHANNEL_AXIS):
+def fused_batch_norm(
+    X: Array, gamma: Array, beta: Array, eps: float, axis: Axis = CHANNEL_AXIS
+) -> tuple[Array, Array, Array]:
     """-> Y like X [N, *, C]; mean, var [C], which carry no gradient."""
-    return closed_form(X, gamma, beta, eps, axis)
+    return _closed_form(X, gamma, beta, eps, axis)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def closed_form(X, gamma, beta, eps, axis):
+def _closed_form(
+    X: Array, gamma: Array, beta: Array, eps: float, axis: Axis
+) -> tuple[Array, Array, Array]:
     return forward(X, gamma, beta, eps, axis)[0]
 
 
-def forward(X, gamma, beta, eps, axis):
+def forward(
+    X: Array, gamma: Array, beta: Array, eps: float, axis: Axis
+) -> tuple[tuple[Array, Array, Array], Kept]:
     """-> (Y, mean, var), and what `backward` needs: X and numbers per channel.
 
     The mean is subtracted in two parts, so the output is exact however large it is:
@@ -49,7 +58,9 @@ def forward(X, gamma, beta, eps, axis):
     return (Y.astype(X.dtype), mean, var), (X, gamma, beta, rough, rest, inv_std)
 
 
-def backward(eps, axis, kept, cotangents):
+def backward(
+    eps: float, axis: Axis, kept: Kept, cotangents: tuple[Array, ...]
+) -> tuple[Array, Array, Array]:
     """-> dX, dgamma, dbeta.  X_hat is (D - rest) * inv_std, and is never stored."""
     X, gamma, beta, rough, rest, inv_std = kept
     dY, D = promote(cotangents[0]), promote(X) - rough
@@ -63,16 +74,16 @@ def backward(eps, axis, kept, cotangents):
     return dX.astype(X.dtype), dgamma.astype(gamma.dtype), dbeta.astype(beta.dtype)
 
 
-closed_form.defvjp(forward, backward)
+_closed_form.defvjp(forward, backward)
 
 
-def channel_mean(X, axis):
+def channel_mean(X: Array, axis: Axis) -> Array:
     """Mean of each channel, kept broadcastable: two short sums beat a long one."""
     first, *others = spec.reduce_axes(X.ndim, axis)
     return X.mean(tuple(others), keepdims=True).mean(first, keepdims=True)
 
 
-def sample(X, axis):
+def sample(X: Array, axis: Axis) -> Array:
     """Every 16th example: a mean of it costs little to read."""
     first = spec.reduce_axes(X.ndim, axis)[0]
     return jax.lax.slice_in_dim(X, 0, None, SAMPLE, first)
@@ -82,11 +93,18 @@ class FusedBatchNorm(BatchNorm):
     """Batch norm with the closed-form backward: the core's numbers, faster.
 
     It keeps X and a few numbers per channel for the backward pass.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> layer, X = bn.FusedBatchNorm(3), jnp.ones([8, 4, 4, 3])
+    >>> Y, _ = layer.init_with_output(jax.random.key(0), X, training=True)
+    >>> Y.shape
+    (8, 4, 4, 3)
     """
 
     variant = "fused"
 
-    def train_forward(self, X, mask, update):
+    def train_forward(self, X: Array, mask: Array | None, update: bool) -> Array:
         checks.check_no_mask("fused", mask)
         if 0 in X.shape:
             return super().train_forward(X, mask, update)

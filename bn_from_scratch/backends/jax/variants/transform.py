@@ -1,12 +1,15 @@
 """Batch norm whose operands are transformed: fake quantization, noise, logging."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax.numpy as jnp
+from jax import Array
 from jax.lax import stop_gradient
 
-from bn_from_scratch.backends.jax.layer import BatchNorm
+from bn_from_scratch.backends.jax.layer import BatchNorm, Operands
 from bn_from_scratch.spec import TINY
+
+Four = tuple[Array, Array, Array, Array]  # gamma, beta, mean, var
 
 
 class TransformedBatchNorm(BatchNorm, kw_only=True):
@@ -16,15 +19,22 @@ class TransformedBatchNorm(BatchNorm, kw_only=True):
     on and off at any time: `layer.clone(transformed=False)` takes the same variables.
     With `straight_through` the gradient passes as if it changed nothing: rounding has
     none of its own.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> layer, X = bn.TransformedBatchNorm(3, transform=fake_quantize), jnp.ones([8, 3])
+    >>> Y, _ = layer.init_with_output(jax.random.key(0), X, training=True)
+    >>> Y.shape
+    (8, 3)
     """
 
     variant = "transform"
 
-    transform: Callable
+    transform: Callable[[Array, Array, Array, Array], Iterable[Array]]
     straight_through: bool = False
     transformed: bool = True
 
-    def operands(self, mean, var, training):
+    def operands(self, mean: Array, var: Array, training: bool) -> Operands:
         mean, var, gamma, beta = super().operands(mean, var, training)
         if self.transformed:
             given = gamma, beta, mean, var
@@ -36,12 +46,15 @@ class TransformedBatchNorm(BatchNorm, kw_only=True):
         return mean, var, gamma, beta
 
 
-def fake_quantize(gamma, beta, mean, var, bits=8):
+def fake_quantize(
+    gamma: Array, beta: Array, mean: Array, var: Array, bits: int = 8
+) -> Four:
     """A transform: all four in `bits` bits, as integer arithmetic will have them."""
-    return tuple(quantize(v, bits) for v in (gamma, beta, mean, var))
+    gamma, beta, mean, var = (quantize(v, bits) for v in (gamma, beta, mean, var))
+    return gamma, beta, mean, var
 
 
-def quantize(v, bits):
+def quantize(v: Array, bits: int) -> Array:
     """v on a grid of 2^bits - 1 values around 0, its largest on the edge."""
     step = jnp.maximum(jnp.abs(v).max(), TINY) / (2 ** (bits - 1) - 1)  # (23)
     return step * jnp.round(v / step)  # (24)

@@ -2,7 +2,9 @@
 
 import contextlib
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,12 +13,17 @@ from keras.src.saving.serialization_lib import SafeModeScope
 
 from bn_from_scratch.backends.tensorflow.layer import BatchNorm
 
+Config = dict[str, Any]  # what a layer can be made from again
+Clone = Callable[[keras.Layer], keras.Layer]
+Write = Callable[[keras.Layer, keras.Layer], None]  # of the old one into the new one
+Like = Callable[[Any], Any]  # a symbolic input -> another in its place
+
 FLOATS = "float16", "bfloat16", "float32", "mixed_float16", "mixed_bfloat16"
 
 
-def layers_of(model):
+def layers_of(model: Any) -> dict[str, keras.Layer]:
     """{path: layer} of every layer; one that contains others stands before them."""
-    found = {}
+    found: dict[str, keras.Layer] = {}
     for layer in model._flatten_layers(include_self=False, recursive=False):
         inner = layers_of(layer)
         found[layer.name] = layer
@@ -24,12 +31,14 @@ def layers_of(model):
     return found
 
 
-def is_graph(layer):
+def is_graph(layer: keras.Layer) -> bool:
     """Is it a functional or sequential model, which can be taken apart?"""
     return isinstance(layer, keras.Sequential) or hasattr(layer, "operations")
 
 
-def cloned(layer, change=dict):
+def cloned(
+    layer: keras.Layer, change: Callable[[Config], Config] = dict
+) -> keras.Layer:
     """A layer with the same config, or `change(config)`, without its weights.
 
     Functions are handed on as they are: one that is read from a config has lost the
@@ -45,7 +54,7 @@ def cloned(layer, change=dict):
     return type(layer).from_config(change(config | functions))
 
 
-def arguments_of(layer):
+def arguments_of(layer: keras.Layer) -> Config:
     """{name: value}: what a layer of ours or a Lambda was made with."""
     if isinstance(layer, BatchNorm):
         return layer.arguments()
@@ -53,7 +62,7 @@ def arguments_of(layer):
     return own | {"output_shape": layer._output_shape}
 
 
-def write(old, new):
+def write(old: keras.Layer, new: keras.Layer) -> None:
     """Give a layer the variables of the one it is a copy of."""
     build_like(old, new)
     new.trainable = old.trainable
@@ -67,19 +76,24 @@ def write(old, new):
         copy.trainable = v.trainable
 
 
-def input_like(tensor, dtype=None):
+def input_like(tensor: Any, dtype: str | None = None) -> Any:
     """A new input of a model in the place of this one."""
     name = tensor._keras_history.operation.name
     return keras.Input(batch_shape=tensor.shape, dtype=dtype or tensor.dtype, name=name)
 
 
-def build_like(old, new):
+def build_like(old: keras.Layer, new: keras.Layer) -> None:
     """A sequential model without an input may hold layers that are built."""
     if old.built and not new.built:
         new.build_from_config(old.get_build_config())
 
 
-def rebuilt(model, clone=cloned, write=write, like=input_like):
+def rebuilt(
+    model: keras.Model,
+    clone: Clone = cloned,
+    write: Write = write,
+    like: Like = input_like,
+) -> keras.Model:
     """A copy of a model: inputs as `like(input)`, layers as `clone(layer)` each, filled
     by `write(layer, copy)`."""
     if not is_graph(model):
@@ -100,7 +114,9 @@ def rebuilt(model, clone=cloned, write=write, like=input_like):
     return copy
 
 
-def _structure(model, clone, like, made):
+def _structure(
+    model: Any, clone: Clone, like: Like, made: dict[int, keras.Layer]
+) -> keras.Model:
     """A model of new layers.  made: {id: new layer}, what is shared is made once.
 
     `clone_model` can recurse too, but loses the names of the inputs on the way.
@@ -124,19 +140,21 @@ def _structure(model, clone, like, made):
     return copy
 
 
-def _call(layer, X, *args, **kwargs):
+def _call(layer: keras.Layer, X: Any, *args: Any, **kwargs: Any) -> Any:
     if isinstance(layer, keras.layers.Identity):  # takes no mask, as a batch norm does
         return layer(X)
     return layer(X, *args, **kwargs)
 
 
-def outputs(model, X, modes):
+def outputs(
+    model: keras.Model, X: Any, modes: Sequence[str]
+) -> dict[str, dict[str, np.ndarray]]:
     """{mode: {place: array}}: what copies of a model answer, in float64."""
     X = keras.tree.map_structure(keras.ops.convert_to_tensor, X)
     return {mode: arrays(answer(model, X, mode == "training")) for mode in modes}
 
 
-def answer(model, X, training):
+def answer(model: keras.Model, X: Any, training: bool) -> Any:
     """What a copy of a model answers in float64; TensorFlow mixes no dtypes."""
     try:
         with float64_by_default():
@@ -147,7 +165,7 @@ def answer(model, X, training):
         ) from error
 
 
-def arrays(Y):
+def arrays(Y: Any) -> dict[str, np.ndarray]:
     leaves = map(keras.ops.convert_to_numpy, keras.tree.flatten(Y))
     return {str(i): np.asarray(Y) for i, Y in enumerate(leaves)}
 
@@ -155,14 +173,14 @@ def arrays(Y):
 # --- In float64, where the same sums in another order show no difference ------------
 
 
-def exact(model):
+def exact(model: keras.Model) -> keras.Model:
     """A copy in float64, whatever dtype policies the model has."""
     with float64_by_default():
         return rebuilt(model, in_float64, like=wide_input)
 
 
 @contextlib.contextmanager
-def float64_by_default():
+def float64_by_default() -> Iterator[None]:
     """Layers may make others, or numbers, that are told no dtype."""
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx("float64")
@@ -174,12 +192,12 @@ def float64_by_default():
         keras.config.set_dtype_policy(policy)
 
 
-def in_float64(layer):
+def in_float64(layer: keras.Layer) -> keras.Layer:
     """`cloned`, in float64; so is what the layer wraps."""
     return cloned(layer, widened)
 
 
-def widened(config):
+def widened(config: Any) -> Any:
     """A config that asks for float64 wherever it asks for a float."""
     if isinstance(config, (list, tuple)):
         return type(config)(map(widened, config))
@@ -193,7 +211,7 @@ def widened(config):
     }
 
 
-def wide_input(tensor):
+def wide_input(tensor: Any) -> Any:
     """An input in float64, unless it counts something."""
     dtype = tensor.dtype
     return input_like(tensor, "float64" if dtype in FLOATS else dtype)

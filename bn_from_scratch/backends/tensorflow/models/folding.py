@@ -1,6 +1,8 @@
 """Fold each batch norm of a Keras model into the linear layer before it."""
 
 from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,7 +25,7 @@ from bn_from_scratch.surgery import folding, proof
 
 # The layers that a batch norm folds into: their weight, and its axis of the output
 # channels; a depthwise one has two, the input channel and its multiple.
-LINEAR = {
+LINEAR: dict[type[keras.Layer], tuple[str, Any]] = {
     nn.Dense: ("kernel", -1),
     nn.SeparableConv1D: ("pointwise_kernel", -1),
     nn.SeparableConv2D: ("pointwise_kernel", -1),
@@ -31,12 +33,16 @@ LINEAR = {
     nn.DepthwiseConv2D: ("kernel", (-2, -1)),
 }
 LINEAR |= dict.fromkeys((nn.Conv1D, nn.Conv2D, nn.Conv3D), ("kernel", -1))
-TRANSPOSED = (nn.Conv1DTranspose, nn.Conv2DTranspose, nn.Conv3DTranspose)
+TRANSPOSED: tuple[type[keras.Layer], ...] = (
+    nn.Conv1DTranspose,
+    nn.Conv2DTranspose,
+    nn.Conv3DTranspose,
+)
 LINEAR |= dict.fromkeys(TRANSPOSED, ("kernel", -2))
-LAYER_NORMS = (nn.LayerNormalization, LayerNorm)
+LAYER_NORMS: tuple[type[keras.Layer], ...] = (nn.LayerNormalization, LayerNorm)
 
 
-def fold_batch_norm(model, X):
+def fold_batch_norm(model: keras.Model, X: Any) -> keras.Model:
     """A new model for prediction, in which each batch norm is part of the layer before.
 
     What stood for the batch norm is an Identity of its name.  The output on X is proven
@@ -50,7 +56,7 @@ def fold_batch_norm(model, X):
     return new
 
 
-def folded(model):
+def folded(model: keras.Model) -> keras.Model:
     """A new model, each batch norm of which is an Identity."""
     norms = norms_of(model, (Native, BatchNorm, *LAYER_NORMS))
     if not norms:
@@ -74,7 +80,7 @@ def folded(model):
     return copying.rebuilt(model, clone, write)
 
 
-def write_folded(linear, norm, new):
+def write_folded(linear: Any, norm: keras.Layer, new: keras.Layer) -> None:
     """Give the copy of a linear layer the weights that do the batch norm's work too."""
     name, axis = LINEAR[type(linear)]
     weight = getattr(linear, name).numpy()
@@ -94,7 +100,9 @@ def write_folded(linear, norm, new):
     new.trainable = linear.trainable
 
 
-def operands(norm):
+def operands(
+    norm: Any,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
     """mean, var, gamma, beta [C] and eps of a layer's prediction, as NumPy."""
     state = state_of(norm)
     mean, var = state["moving_mean"], state["moving_var"]
@@ -114,7 +122,9 @@ def operands(norm):
 # --- Which layer takes which batch norm ---------------------------------------------
 
 
-def pairs(model, norms):
+def pairs(
+    model: keras.Model, norms: dict[str, keras.Layer]
+) -> list[tuple[keras.Layer, keras.Layer]]:
     """[(batch norm, linear layer)]; ValueError for the first that cannot be folded."""
     graphs = graphs_of(model)
     calls = [node for graph in graphs for node in calls_in(graph)]
@@ -135,7 +145,7 @@ def pairs(model, norms):
     return found
 
 
-def graphs_of(model):
+def graphs_of(model: keras.Model) -> list[Any]:
     """The functional graphs of a model: its own, and those of the models in it."""
     models = filter(copying.is_graph, [model, *copying.layers_of(model).values()])
     graphs = {id(m): getattr(m, "_functional", m) for m in models}
@@ -144,12 +154,14 @@ def graphs_of(model):
     return list(graphs.values())
 
 
-def calls_in(graph):
+def calls_in(graph: Any) -> list[Any]:
     """The calls of layers that a functional graph consists of."""
     return [node for depth in graph._nodes_by_depth.values() for node in depth]
 
 
-def linear_before(norm, calls, readers):
+def linear_before(
+    norm: Any, calls: list[Any], readers: Mapping[int, list[str]]
+) -> keras.Layer:
     """The linear layer that takes a batch norm in; ValueError with the reason if none.
 
     calls: all calls of layers in the model.  readers: who reads a tensor, by its id.
@@ -190,7 +202,9 @@ def linear_before(norm, calls, readers):
     return linear
 
 
-def the_call(layer, calls, subject="it must"):
+def the_call(
+    layer: keras.Layer, calls: list[Any], subject: str = "it must"
+) -> list[Any]:
     """[the one call] of a layer; ValueError if there are more, or none."""
     found = [node for node in calls if node.operation is layer]
     if not found:
@@ -200,7 +214,7 @@ def the_call(layer, calls, subject="it must"):
     return found
 
 
-def predicts_by_batch(norm, call):
+def predicts_by_batch(norm: keras.Layer, call: Any) -> bool:
     """Does this call normalize by the batch, whatever the mode of the model?"""
     if isinstance(norm, BatchNorm) and norm.predicts_by_batch():
         return True

@@ -1,6 +1,10 @@
 """Statistics taken anew: the moving averages become those of a whole data set."""
 
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
 import keras
+import numpy as np
 
 from bn_from_scratch.backends.tensorflow.models import copying
 from bn_from_scratch.backends.tensorflow.models.surgery import (
@@ -8,10 +12,10 @@ from bn_from_scratch.backends.tensorflow.models.surgery import (
     norms_of,
     state_of,
 )
-from bn_from_scratch.surgery.reestimation import pooled
+from bn_from_scratch.surgery.reestimation import Inputs, Statistics, pooled
 
 
-def reestimate(model, batches):
+def reestimate(model: keras.Model, batches: Iterable[Any]) -> keras.Model:
     """A new model whose moving averages are the statistics of all values in `batches`.
 
     batches: inputs of the model.  Each batch norm normalizes them by the batch, as in
@@ -28,24 +32,29 @@ def reestimate(model, batches):
     return model
 
 
-def pooled_statistics(model, batches):
+def pooled_statistics(
+    model: keras.Model, batches: Iterable[Any]
+) -> dict[str, Statistics]:
     """{path: {"moving_mean", "moving_var"}}: what `reestimate` writes."""
     inputs = (inputs_of_norms(model, X) for X in batches)
     return pooled(inputs, batch_norms(model))
 
 
-def inputs_of_norms(model, X):
+def inputs_of_norms(model: keras.Model, X: Any) -> Inputs:
     """{path: [what each batch norm is given]} while all of them take the batch's."""
     return run_in_training(model, X)[0]
 
 
-def run_in_training(model, X, paths=None):
+def run_in_training(
+    model: keras.Model, X: Any, paths: Collection[str] | None = None
+) -> tuple[Inputs, dict[str, np.ndarray]]:
     """A prediction in which these batch norms take the batch's statistics, or all.
 
     Returns {path: [what each of them is given]} and what the model answers.
     """
     model, found = copying.rebuilt(model), {}
-    for path, layer in norms_of(model).items():
+    layers: dict[str, Any] = norms_of(model)
+    for path, layer in layers.items():
         moves = layer.trainable and getattr(layer, "frozen", None) != "all"
         if moves and (paths is None or path in paths):
             found[path] = []
@@ -54,11 +63,12 @@ def run_in_training(model, X, paths=None):
     return found, copying.arrays(model(X, training=False))
 
 
-def recorded(call, inputs):
+def recorded(call: Callable[..., Any], inputs: list[np.ndarray]) -> Callable[..., Any]:
     """The call of one layer as in training, with its inputs added to a list."""
 
     def trained(X, *args, **kwargs):
-        inputs.append(keras.ops.convert_to_numpy(X))
+        given: Any = keras.ops.convert_to_numpy(X)
+        inputs.append(given)
         return call(X, *args, **kwargs | {"training": True})
 
     return trained

@@ -1,6 +1,8 @@
 """Model surgery in Keras: find the batch norms of a model, and replace them."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
@@ -13,14 +15,15 @@ from bn_from_scratch.surgery.description import Description
 Native = keras.layers.BatchNormalization
 STATE = ("gamma", "beta", "moving_mean", "moving_var", "moving_count")
 # Arguments that Keras's layer has too: ours -> theirs.
-SHARED = ("gamma", "beta", "moving_mean", "moving_var")
-SHARED = {f"{name}_initializer": f"{NAMES[name]}_initializer" for name in SHARED}
+SHARED = {
+    f"{ours}_initializer": f"{theirs}_initializer" for ours, theirs in NAMES.items()
+}
 KEPT = ("name", "gamma_regularizer", "beta_regularizer")
 KEPT += ("gamma_constraint", "beta_constraint")
 SHARED |= {name: name for name in KEPT}
 
 
-def batch_norms(model):
+def batch_norms(model: keras.Model) -> dict[str, Description]:
     """{path: Description} of every batch norm of a model, Keras's own and ours.
 
     The path names the models that the layer lies in: "backbone.bn1".
@@ -28,13 +31,15 @@ def batch_norms(model):
     return {path: describe(path, layer) for path, layer in norms_of(model).items()}
 
 
-def norms_of(model, kinds=(Native, BatchNorm)):
+def norms_of(
+    model: keras.Model, kinds: tuple[type[keras.Layer], ...] = (Native, BatchNorm)
+) -> dict[str, keras.Layer]:
     """{path: layer} of every batch norm."""
     layers = copying.layers_of(model).items()
     return {path: layer for path, layer in layers if isinstance(layer, kinds)}
 
 
-def describe(path, layer):
+def describe(path: str, layer: Any) -> Description:
     """One batch norm in the spec's words."""
     native, built = isinstance(layer, Native), layer.built
     if native:
@@ -60,13 +65,19 @@ def describe(path, layer):
     )
 
 
-def state_of(layer):
+def state_of(layer: keras.Layer) -> dict[str, keras.Variable]:
     """The variables of a batch norm under our names."""
     theirs = {v: k for k, v in NAMES.items()}
-    return {theirs.get(v.name, v.name): v for v in layer.variables}
+    named: dict[str, keras.Variable] = {v.name: v for v in layer.variables}
+    return {theirs.get(name, name): v for name, v in named.items()}
 
 
-def replace_batch_norm(model, make, X=None, modes=("prediction", "training")):
+def replace_batch_norm(
+    model: keras.Model,
+    make: Callable[..., keras.Layer],
+    X: Any = None,
+    modes: Sequence[str] = ("prediction", "training"),
+) -> keras.Model:
     """A new model, with `make(num_features, num_dims, **settings)` for each batch norm.
 
     make: BatchNorm, partial(GhostBatchNorm, ghost_size=8), ... or `builtin`.  It is
@@ -107,18 +118,21 @@ def replace_batch_norm(model, make, X=None, modes=("prediction", "training")):
     return copy
 
 
-def replacement(path, layer, make):
+def replacement(
+    path: str, layer: keras.Layer, make: Callable[..., keras.Layer]
+) -> keras.Layer:
     """The new layer, without its state."""
     native, described = isinstance(layer, Native), describe(path, layer)
-    shared = SHARED.items()
-    shared = {k: getattr(layer, theirs if native else k) for k, theirs in shared}
+    theirs = SHARED.values() if native else SHARED
+    given = zip(SHARED, theirs, strict=True)
+    shared = {name: getattr(layer, own) for name, own in given}
     settings = described.settings | shared
     if settings["frozen"] is None:
         del settings["frozen"]  # FrozenBatchNorm does not take it
     return dataclasses.replace(described, settings=settings).make(make)
 
 
-def write_norm(path, old, new):
+def write_norm(path: str, old: keras.Layer, new: keras.Layer) -> None:
     """Give the new layer the state of the old one."""
     copying.build_like(old, new)
     # Keras's word for frozen="all" is trainable=False, which `make` has set.

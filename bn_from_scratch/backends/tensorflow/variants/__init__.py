@@ -1,6 +1,7 @@
 """Variants of batch norm in Keras: one file each, one step of the layer changed."""
 
 from bn_from_scratch import combinations
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm
 from bn_from_scratch.backends.tensorflow.variants.accumulate import AccumBatchNorm
 from bn_from_scratch.backends.tensorflow.variants.adjust import AdjustedBatchNorm
 from bn_from_scratch.backends.tensorflow.variants.freeze import FrozenBatchNorm
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 
-def combine(*names):
+def combine(*names: str) -> type[BatchNorm]:
     """The class that is several variants: combine("ghost", "renorm")(6, ghost_size=8).
 
     Raises ValueError for a pair that does not combine, with the reason.  A Keras file

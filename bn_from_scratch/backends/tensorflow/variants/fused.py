@@ -6,17 +6,24 @@ mean is too large and no sum too long.  No array of X's size is ever float64.
 """
 
 import functools
+from typing import Any
 
 import tensorflow as tf
+from tensorflow import Tensor
 
 from bn_from_scratch import checks, spec
 from bn_from_scratch.backends.tensorflow.batch_norm import shape_of
-from bn_from_scratch.backends.tensorflow.layer import BatchNorm
+from bn_from_scratch.backends.tensorflow.layer import (
+    BatchNorm,
+)
+from bn_from_scratch.spec import Axis
 
 CHANNEL_AXIS = -1  # X is [N, *, C]
 
 
-def fused_batch_norm(X, gamma, beta, eps, axis=CHANNEL_AXIS):
+def fused_batch_norm(
+    X: Tensor, gamma: Tensor, beta: Tensor, eps: float, axis: Axis = CHANNEL_AXIS
+) -> tuple[Tensor, Tensor, Tensor]:
     """Normalize by the batch.  X [N, *, C] -> Y like X; mean, var [C], no gradient."""
     forward, backward = kernels(tuple(X.shape), axis)
 
@@ -32,13 +39,15 @@ def fused_batch_norm(X, gamma, beta, eps, axis=CHANNEL_AXIS):
 
         return (Y, mean, var), gradient
 
-    Y, mean, var = normalized(X, *map(tf.convert_to_tensor, (gamma, beta)))
+    three: Any = normalized(X, *map(tf.convert_to_tensor, (gamma, beta)))
+    Y, mean, var = three
     dtype = tf.float32 if X.dtype.size < 4 else X.dtype
-    return Y, *(tf.cast(tf.reshape(v, gamma.shape), dtype) for v in (mean, var))
+    mean, var = (tf.cast(tf.reshape(v, gamma.shape), dtype) for v in (mean, var))
+    return Y, mean, var
 
 
 @functools.cache
-def kernels(shape, axis):
+def kernels(shape: tuple[int | None, ...], axis: Axis) -> tuple[Any, ...]:
     """Both passes for X of this shape, which may hold None.
 
     XLA compiles for every shape anyway (0.3 s a pass); one tf.function for all would
@@ -48,7 +57,9 @@ def kernels(shape, axis):
     return tuple(compiled(functools.partial(f, axis=axis)) for f in (forward, backward))
 
 
-def forward(X, gamma, beta, eps, axis):
+def forward(
+    X: Tensor, gamma: Tensor, beta: Tensor, eps: float, axis: Axis
+) -> tuple[Tensor, Tensor, Tensor]:
     """X [N, *, C] -> Y like X; mean, var [C] in float64."""
     T, axes = in_rows(X, axis)
     n = values_per_channel(X, gamma)
@@ -59,7 +70,15 @@ def forward(X, gamma, beta, eps, axis):
     return like(Y, X), mean, var
 
 
-def backward(dY, X, gamma, mean, var, eps, axis):
+def backward(
+    dY: Tensor,
+    X: Tensor,
+    gamma: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    axis: Axis,
+) -> tuple[Tensor, Tensor, Tensor]:
     """dY, X [N, *, C] -> dX like X; dgamma, dbeta like gamma [C]."""
     (T, axes), (G, _) = in_rows(X, axis), in_rows(dY, axis)
     n = values_per_channel(X, gamma)
@@ -72,7 +91,7 @@ def backward(dY, X, gamma, mean, var, eps, axis):
     return like(dX, X), like(dgamma, gamma), like(dbeta, gamma)
 
 
-def in_rows(X, axis):
+def in_rows(X: Tensor, axis: Axis) -> tuple[Tensor, list[int]]:
     """X in float64, its leading averaged axes made one, and the axes to sum over."""
     kept = spec.kept_axes(X.ndim, axis)
     shape = tf.concat([[-1], tf.shape(X)[kept[0] :]], 0)
@@ -80,7 +99,7 @@ def in_rows(X, axis):
     return tf.cast(tf.reshape(X, shape), tf.float64), [0, *later]
 
 
-def channel_sum(T, axes):
+def channel_sum(T: Tensor, axes: list[int]) -> Tensor:
     """Sum over the axes, 0 among them; they stay as 1.
 
     XLA's own sum is slow once anything is merged into it.  So eight rows at a time are
@@ -93,12 +112,12 @@ def channel_sum(T, axes):
     return total + tf.reduce_sum(T[8 * m :], axes, keepdims=True)
 
 
-def values_per_channel(X, gamma):
+def values_per_channel(X: Tensor, gamma: Tensor) -> Tensor:
     """The n of the equations, also where a graph learns its batch size as it runs."""
     return tf.cast(tf.size(X) // tf.size(gamma), tf.float64)
 
 
-def like(v, other):
+def like(v: Tensor, other: Tensor) -> Tensor:
     """The values of v in the shape and dtype of another."""
     return tf.cast(tf.reshape(v, tf.shape(other)), other.dtype)
 
@@ -107,11 +126,16 @@ class FusedBatchNorm(BatchNorm):
     """Batch norm with the closed-form backward: the core's numbers, faster.
 
     Prediction is the core's; only training has anything to win.
+
+    >>> import tensorflow as tf
+    >>> layer = bn.FusedBatchNorm(3)
+    >>> layer(tf.random.normal([8, 4, 4, 3]), training=True).shape
+    TensorShape([8, 4, 4, 3])
     """
 
     variant = "fused"
 
-    def train_forward(self, X, mask, update):
+    def train_forward(self, X: Tensor, mask: Tensor | None, update: bool) -> Tensor:
         checks.check_no_mask("fused", mask)
         if 0 in X.shape:
             return super().train_forward(X, mask, update)

@@ -1,14 +1,37 @@
 """Batch renormalization (Ioffe 2017): equations (17)-(19) of bn_from_scratch.spec."""
 
+from collections.abc import Callable
+from typing import Any, Unpack
+
+import keras
 import tensorflow as tf
 from keras import ops
+from tensorflow import Tensor
 
 from bn_from_scratch import checks
 from bn_from_scratch.backends.tensorflow.batch_norm import update_moving
-from bn_from_scratch.backends.tensorflow.layer import BatchNorm
+from bn_from_scratch.backends.tensorflow.layer import (
+    BatchNorm,
+    Dtype,
+    LayerOptions,
+    Operands,
+)
+from bn_from_scratch.spec import EPS, MOMENTUM
+
+# A number, or a function of the number of updates so far.
+Limit = float | Callable[[Tensor], float | Tensor]
 
 
-def renorm_factors(mean, var, like_mean, like_std, eps, r_max, d_max, r_min=None):
+def renorm_factors(
+    mean: Tensor,
+    var: Tensor,
+    like_mean: Tensor,
+    like_std: Tensor,
+    eps: float,
+    r_max: float | Tensor,
+    d_max: float | Tensor,
+    r_min: float | Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """What brings X_hat to other statistics: r * X_hat + d.  Four [C] -> [C], [C]."""
     r_min = 1 / r_max if r_min is None else r_min
     mean, std = tf.stop_gradient(mean), tf.sqrt(tf.stop_gradient(var) + eps)
@@ -17,12 +40,14 @@ def renorm_factors(mean, var, like_mean, like_std, eps, r_max, d_max, r_min=None
     return r, d
 
 
-def scale_and_shift(gamma, beta, scale, shift):
+def scale_and_shift(
+    gamma: Tensor, beta: Tensor, scale: float | Tensor, shift: float | Tensor
+) -> tuple[Tensor, Tensor]:
     """gamma and beta that make up for `scale * X_hat + shift` before them."""
     return gamma * scale, gamma * shift + beta  # (19)
 
 
-def ramp(step, first, last, begin, end):
+def ramp(step: Tensor, first: float, last: float, begin: float, end: float) -> Tensor:
     """A schedule: `first` to step `begin`, `last` from step `end`, a line between."""
     part = tf.clip_by_value((step - begin) / (end - begin), 0, 1)
     return first + (last - first) * part
@@ -36,21 +61,39 @@ class BatchRenorm(BatchNorm):
     renorm_clipping: the same as Keras names them, {"rmax", "dmax", "rmin"}.
     renorm_momentum: r and d refer to averages of their own, of the mean and the
     standard deviation, which move by this weight (as in Keras).
+
+    >>> import tensorflow as tf
+    >>> layer = bn.BatchRenorm(1, r_max=3, d_max=5)
+    >>> layer(tf.constant([[1.0], [5.0]]), training=True).numpy().round(2)
+    array([[1.],
+           [5.]], dtype=float32)
     """
 
     variant = "renorm"
+    r_max: Limit | None
+    d_max: Limit | None
+    r_min: Limit | None
+
+    num_updates: keras.Variable
+    renorm_mean: keras.Variable
+    renorm_std: keras.Variable
 
     def __init__(
         self,
-        *args,
-        r_max=None,
-        d_max=None,
-        r_min=None,
-        renorm_momentum=None,
-        renorm_clipping=None,
-        **kwargs,
-    ):
-        super().__init__(*args, **kwargs)
+        num_features: int | tuple[int, ...] | None = None,
+        num_dims: int | None = None,
+        eps: float = EPS,
+        momentum: float | None = MOMENTUM,
+        dtype: Dtype = None,
+        *,
+        r_max: Limit | None = None,
+        d_max: Limit | None = None,
+        r_min: Limit | None = None,
+        renorm_momentum: float | None = None,
+        renorm_clipping: dict[str, float] | None = None,
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(num_features, num_dims, eps, momentum, dtype, **options)
         limits = checks.renorm_limits(r_max, d_max, r_min, renorm_clipping)
         self.r_max, self.d_max, self.r_min = limits
         checks.check_momentum("renorm_momentum", renorm_momentum)
@@ -60,23 +103,23 @@ class BatchRenorm(BatchNorm):
             self.add_statistic("renorm_mean", 0)
             self.add_statistic("renorm_std", 1)
 
-    def operands(self, mean, var, training):
+    def operands(self, mean: Tensor, var: Tensor, training: bool) -> Operands:
         mean, var, gamma, beta = super().operands(mean, var, training)
         if training:
-            likeness = (tf.cast(v, mean.dtype) for v in self.likeness())
-            limits = (v for v in self.limits() if v is not None)
-            limits = (ops.convert_to_tensor(v, mean.dtype) for v in limits)
-            r, d = renorm_factors(mean, var, *likeness, self.eps, *limits)
+            like_mean, like_std = (tf.cast(v, mean.dtype) for v in self.likeness())
+            given = (v for v in self.limits() if v is not None)
+            limits: Any = [ops.convert_to_tensor(v, mean.dtype) for v in given]
+            r, d = renorm_factors(mean, var, like_mean, like_std, self.eps, *limits)
             gamma, beta = scale_and_shift(gamma, beta, r, d)
         return mean, var, gamma, beta
 
-    def likeness(self):
+    def likeness(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation that r and d lead to."""
         if self.renorm_momentum is None:
             return self.moving_mean, tf.sqrt(self.moving_var + self.eps)
         return self.renorm_mean, tf.maximum(self.renorm_std, self.eps**0.5)
 
-    def limits(self):
+    def limits(self) -> tuple[Any, ...]:
         """r_max, d_max and r_min of this step."""
         step = tf.convert_to_tensor(self.num_updates)
         r_max = ramp(step, 1, 3, 5_000, 40_000) if self.r_max is None else self.r_max
@@ -84,7 +127,7 @@ class BatchRenorm(BatchNorm):
         limits = r_max, d_max, self.r_min
         return tuple(limit(step) if callable(limit) else limit for limit in limits)
 
-    def move(self, mean, var, n):
+    def move(self, mean: Tensor, var: Tensor, n: int | Tensor) -> None:
         if self.renorm_momentum is not None:
             std, own = tf.sqrt(var + self.eps), (self.renorm_mean, self.renorm_std)
             like_mean, like_std = update_moving(*own, mean, std, self.renorm_momentum)
@@ -92,6 +135,6 @@ class BatchRenorm(BatchNorm):
         self.put(n > 1, num_updates=self.num_updates + 1)
         super().move(mean, var, n)
 
-    def arguments(self):
+    def arguments(self) -> dict[str, Any]:
         names = "r_max", "d_max", "r_min", "renorm_momentum"
         return super().arguments() | {name: getattr(self, name) for name in names}

@@ -1,12 +1,19 @@
 """Batch norm over the replicas of data-parallel training, with tf.distribute."""
 
-import tensorflow as tf
+from collections.abc import Callable
 
-from bn_from_scratch.backends.tensorflow.layer import BatchNorm
+import tensorflow as tf
+from tensorflow import Tensor
+
+from bn_from_scratch.backends.tensorflow.layer import (
+    BatchNorm,
+)
 from bn_from_scratch.backends.tensorflow.statistics import select
 
 
-def pool_replicas(mean, var, n, all_reduce):
+def pool_replicas(
+    mean: Tensor, var: Tensor, n: int | Tensor, all_reduce: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
     """`pool` of parts that lie in different replicas.  [C], [C], n -> the same."""
     n = tf.cast(n, mean.dtype)
     nothing = tf.zeros_like(mean), tf.zeros_like(var)
@@ -23,19 +30,26 @@ class SyncBatchNorm(BatchNorm):
 
     Every replica must call the layer, if only with an empty batch.  Outside of
     `strategy.run`, and with one replica, it is the core.
+
+    >>> import tensorflow as tf
+    >>> layer = bn.SyncBatchNorm(3)
+    >>> layer(tf.random.normal([8, 4, 4, 3]), training=True).shape
+    TensorShape([8, 4, 4, 3])
     """
 
     variant = "sync"
     needs_values = False  # the replicas together have them
 
-    def batch_stats(self, X, mask):
+    def batch_stats(
+        self, X: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, int | Tensor]:
         mean, var, n = super().batch_stats(X, mask)
         replica = tf.distribute.get_replica_context()  # None: in a scope, not in run
         if replica is None or replica.num_replicas_in_sync == 1:
             return mean, var, n
         return pool_replicas(mean, var, n, self.all_reduce)
 
-    def all_reduce(self, v):
+    def all_reduce(self, v: Tensor) -> Tensor:
         """The sum over the replicas; its gradient is summed over them in turn."""
         replica = tf.distribute.get_replica_context()
         return replica.all_reduce(tf.distribute.ReduceOp.SUM, v)
