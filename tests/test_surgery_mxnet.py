@@ -57,6 +57,8 @@ def randomized(model, seed=0):
             "mean" in name
         ):
             p.set_data(to_mxnet(draw.normal(0, 2, p.shape)))
+        elif name.endswith("bias"):  # Gluon begins with 0, which would show nothing
+            p.set_data(to_mxnet(draw.normal(0, 0.5, p.shape)))
     return model
 
 
