@@ -278,6 +278,7 @@ def test_layers_of_models_are_paired_by_name_or_in_order():
     a = named("bn1", one) | named("bn2", one)
     found = diagnosis.diagnose(a, named("bn2", other) | named("bn1", one))
     assert [(d.layer, d.equal) for d in found.layers] == [("bn1", True), ("bn2", False)]
+    assert not found.equal and not found.notes
     found = diagnosis.diagnose(a, named("norm", one))
     assert [d.layer for d in found.layers] == ["bn1 / norm"] and not found.equal
     assert found.notes == [

@@ -79,7 +79,7 @@ def test_nan_is_far_from_all_but_nan(output):
 def test_a_variance_that_one_pass_keeps_is_compared():
     """Only where the mean is large may one pass lose it."""
     X = plain("float64")["X"]
-    right = {"X": X + 1.0, "Y": plain("float64")["Y"]}
+    right = {"X": X + 100, "Y": plain("float64")["Y"]}
     wrong = right | {"Y": right["Y"] * [1, 1.5, 1]}
     found = diagnosis.diagnose(right, wrong)
     assert "one-pass variance" not in [cause.name for cause in found.causes]
@@ -138,6 +138,7 @@ def test_updates_that_contradict_each_other_do_not_go_together():
     assert [steps.updates(training) for training in (True, False)] == [False, True]
     steps = causes.together([backward, never])
     assert not steps.updates(True)
+    assert causes.together([never, BY_NAME["updated twice"]]) is None
 
 
 def test_a_number_that_nothing_shows_is_no_cause():
