@@ -8,9 +8,11 @@ import pytest
 
 from bn_from_scratch import diagnosis
 from bn_from_scratch.diagnosis import causes, search
+from bn_from_scratch.diagnosis.numbers import candidates
 from bn_from_scratch.diagnosis.recording import recordings
 from bn_from_scratch.diagnosis.scale import distance
 from bn_from_scratch.diagnosis.search import _grow
+from bn_from_scratch.diagnosis.side import Side
 
 BY_NAME = {m.name: m for m in causes.CAUSES}
 
@@ -151,6 +153,20 @@ def test_a_number_that_nothing_shows_is_no_cause():
     wrong = other | {"Y": 2 * other["Y"]}
     assert diagnosis.diagnose(one, other).equal
     assert "eps" not in [c.name for c in diagnosis.diagnose(one, wrong).causes]
+
+
+@pytest.mark.parametrize(("off", "fits"), [(0, {0.1, 0.05}), (1e-3, {0.1})])
+@pytest.mark.parametrize("name", ["moving_mean", "moving_var"])
+def test_channels_that_move_differently_fit_no_momentum(name, off, fits):
+    """Beside 0.1, which is tried without a reason."""
+    one = {k: v for k, v in record().items() if k[:5] not in ("step2", "step3")}
+    batch = one[name] + (one[f"step1.{name}"] - one[name]) / 0.1
+    weight = 0.05 + off * np.array([0, 1, -1])
+    moved = one[name] + weight * (batch - one[name])
+    other = {k: v for k, v in one.items() if "moving" not in k or k == name}
+    (found,) = recordings(other | {f"step1.{name}": moved}).values()
+    usual, odd = candidates(Side(found, "a"))
+    assert {momentum for _, momentum in usual + odd} == fits
 
 
 # --- What is said --------------------------------------------------------------------
