@@ -5,8 +5,10 @@ import io
 import json
 import subprocess
 import time
+import types
 
 import answers
+import observing
 import pytest
 
 from bn_from_scratch import cli
@@ -127,6 +129,93 @@ def test_a_hole_is_called_a_hole(answer):
 def test_too_few_outputs_are_told(answer):
     found = check(answer("def batch_stats(X): return X.mean(0)\n"))
     assert "mean, var must be returned; got 1 value(s)" in str(found)
+
+
+def of_numpy(text, *wanted):
+    """The findings on an answer in NumPy, observed in this process."""
+    module = types.ModuleType("answer")
+    exec(text, vars(module))
+    return observing.findings(vars(module), "numpy", wanted)
+
+
+@pytest.mark.parametrize(("off", "status"), [(1e-4, "right"), (2e-3, "wrong")])
+def test_what_is_nearly_right(off, status):
+    """float32 is right; a small mistake is none of rounding."""
+    text = (
+        "def batch_stats(X):\n"
+        "    axes = (0, *range(2, X.ndim))\n"
+        f"    return {1 + off} * X.mean(axes), {1 + off} * X.var(axes)\n"
+    )
+    (found,) = of_numpy(text, "batch_stats")
+    assert found.status == status
+
+
+def test_values_of_another_shape_are_wrong():
+    flat = RIGHT + "\nright = normalize\n"
+    flat += "def normalize(*four, **eps):\n    return right(*four, **eps).reshape(-1)\n"
+    (found,) = of_numpy(flat, "normalize")
+    assert found.status == "wrong"
+    assert "should have shape (5, 2), has (10,)" in found.differences
+
+
+def test_one_argument_that_is_changed_is_one_too_many():
+    text = (
+        "def update_moving(moving_mean, moving_var, mean, var, momentum):\n"
+        "    moving_mean *= 1 - momentum\n"
+        "    moving_mean += momentum * mean\n"
+        "    return moving_mean.copy(), (1 - momentum) * moving_var + momentum * var\n"
+    )
+    (found,) = of_numpy(text, "update_moving")
+    assert (found.status, found.differences) == ("wrong", "")
+    assert [mistake.name for mistake in found.mistakes] == ["changed in place"]
+
+
+def test_an_output_of_many_values_is_not_taken():
+    text = "import numpy as np\ndef batch_stats(X):\n    return np.ones(100_001), 0\n"
+    (found,) = of_numpy(text, "batch_stats")
+    message = "raised ValueError: an output has 100001 values"
+    assert found.differences.splitlines()[-1] == message
+
+
+def test_an_answer_that_is_half_written_is_right_and_not_complete(answer):
+    path = answer(
+        "import numpy as np\n"
+        "def update_moving(m, v, mean, var, momentum):\n"
+        "    return m + momentum * (mean - m), v + momentum * (var - v)\n"
+        "def batch_stats(X):\n    ...\n"
+    )
+    found = check(path)
+    assert (found.right, found.complete) == (True, False)
+    with pytest.raises(AssertionError, match="batch_stats: not written yet"):
+        assert_right(path)
+
+
+def test_half_a_hole_is_wrong():
+    """Where an answer raises in one case and not in the other, it was written."""
+    text = (
+        "def batch_stats(X):\n"
+        "    if X.ndim == 2: raise NotImplementedError\n"
+        "    return X.mean((0, 2, 3)), X.var((0, 2, 3))\n"
+    )
+    (found,) = of_numpy(text, "batch_stats")
+    assert found.status == "wrong"
+
+
+def test_no_mistake_is_named_that_breaks_what_is_right():
+    """eps outside the root, but only of an X with two axes."""
+    text = (
+        "import numpy as np\n"
+        "def normalize(X, mean, var, gamma, beta, eps):\n"
+        "    shape = (1, -1) + (1,) * (X.ndim - 2)\n"
+        "    mean, var, gamma, beta = (\n"
+        "        v.reshape(shape) for v in (mean, var, gamma, beta))\n"
+        "    outside = np.sqrt(var) + eps\n"
+        "    std = outside if X.ndim == 2 else np.sqrt(var + eps)\n"
+        "    return gamma * (X - mean) / std + beta\n"
+    )
+    (found,) = of_numpy(text, "normalize")
+    assert (found.status, found.mistakes) == ("wrong", [])
+    assert "Y (2-D, eps=0.3)" in found.differences
 
 
 def test_nothing_to_check_is_told(answer):
@@ -381,6 +470,8 @@ def school(tmp_path):
         "__pycache__/x.py": "",
         "test_answers.py": "1 / 0",
         "notes.txt": "",
+        ".hidden/x.py": "1 / 0",
+        "conftest.py": "1 / 0",
     }.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

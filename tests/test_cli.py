@@ -9,6 +9,7 @@ from conftest import load_or_skip
 from bn_from_scratch import backends, cli, training
 from bn_from_scratch.compare import layer, precision
 from bn_from_scratch.compare import training as comparison
+from bn_from_scratch.port import matrix
 
 ONE = backends.installed()[:1]
 SMALL = [
@@ -81,6 +82,73 @@ def test_compare_precision(monkeypatch, tmp_path, capsys):
     rows = json.loads((tmp_path / "precision.json").read_text())["rows"]
     assert {row["mean"] for row in rows} == set(precision.MEANS)
     assert (tmp_path / "precision.png").stat().st_size > 10_000
+
+
+def test_compare_precision_exits_with_1_when_a_bound_is_not_kept(
+    monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(precision, "SHAPES", ((16, 3, 8, 8),))
+    monkeypatch.setattr(precision, "bound", lambda mean, std=1.0: 1e-30)
+    assert run("compare", "precision", "--backends", *ONE, "--out", tmp_path) == 1
+    assert "Scratch DOES NOT keep its bound." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("differing", "status"), [(0, 0), (1, 1)])
+def test_compare_ports_exits_with_1_when_a_prediction_differs(
+    monkeypatch, tmp_path, capsys, differing, status
+):
+    def compare_ports(folder, data, names, norm, **settings):
+        assert (folder, names, norm) == (str(tmp_path), tuple(ONE), "scratch")
+        assert (data.name.split()[0], len(data.train_labels)) == ("garments", 256)
+        assert settings["max_epochs"] == 1 and settings["batch_size"] == 64
+        cell = {"source": ONE[0], "target": ONE[0], "accuracy": 0.5}
+        cells = [cell | {"differing": differing, "logits": 0.0}]
+        return {"data": data.name, "norm": norm, "images": 7, "cells": cells}
+
+    monkeypatch.setattr(matrix, "compare_ports", compare_ports)
+    options = ["--backends", *ONE, "--norm", "scratch", "--out", tmp_path]
+    assert run("compare", "ports", *SMALL, *options) == status
+    verdict = "NOT every prediction" if differing else "every prediction"
+    assert f"Carried over, {verdict} is the same" in capsys.readouterr().out
+    assert run("compare", "ports", *SMALL, *options, "--json") == status
+    assert json.loads(capsys.readouterr().out)["images"] == 7
+
+
+def test_to_what_tolerance_results_agree_to():
+    """Just below and just above; NaN never; of the built-in layers no bound is kept."""
+    row = dict.fromkeys(layer.QUANTITIES, 0.0)
+    for value, agree in ((0.9e-12, True), (1.1e-12, False), (np.nan, False)):
+        assert layer.agree([row, row | {layer.QUANTITIES[-1]: value}]) == agree
+    for dtype, most in (("float32", 1e-3), ("float64", 1e-10)):
+        for apart, agree in ((0.9 * most, True), (1.1 * most, False)):
+            losses = {"scratch": 0.0, "builtin": apart}
+            runs = [{"backend": "a", "norm": k, "loss": [v]} for k, v in losses.items()]
+            found = comparison.agreement(runs, [np.zeros(1)] * 2, dtype)
+            assert (found["agree"], found["tolerance"]) == (agree, most)
+    for mean, most in ((0, 1e-5), (1e4, 1e-5 + 1.2e-3), (-1e4, 1e-5 + 1.2e-3)):
+        assert precision.bound(mean) == pytest.approx(most, rel=1e-9)
+    row = {"norm": "scratch", "error": 1.0, "bound": 1.0}
+    for change, agree in (
+        ({}, True),
+        ({"error": 1.1}, False),
+        ({"error": np.nan}, False),
+        ({"error": 9.0, "norm": "builtin"}, True),
+    ):
+        assert precision.agree([row, row | change]) == agree
+
+
+def test_a_difference_of_a_layer_is_related_to_the_largest_value(monkeypatch):
+    bn = backends.load(ONE[0])
+    right = bn.probe
+
+    def wrong(*args, **kwargs):
+        result = right(*args, **kwargs)
+        dbeta = result["dbeta"] + 0.01 * np.abs(result["dbeta"]).max()
+        return result | {"dbeta": dbeta}
+
+    monkeypatch.setattr(bn, "probe", wrong)
+    rows = layer.compare_layer(ONE, ["scratch"])
+    assert [row["dbeta"] for row in rows] == pytest.approx([0.01] * 4, rel=1e-9)
 
 
 def test_compare_training(tmp_path, capsys):
@@ -177,7 +245,13 @@ def test_train_in_phases(tmp_path, capsys):
     assert "statistics re-estimated" in capsys.readouterr().out
     found = json.loads((tmp_path / "phases.json").read_text())["phases"]
     assert [p["phase"] for p in found][1:] == ["statistics re-estimated"]
-    assert "bn1.moving_var" in training.load_weights(tmp_path / "weights.safetensors")
+    anew = training.load_weights(tmp_path / "weights.safetensors")
+    before = tmp_path / "before"
+    assert run("train", "--backend", *ONE, *SMALL, "--out", before) == 0
+    before = training.load_weights(before / "weights.safetensors")
+    changed = {name for name, v in before.items() if not np.array_equal(v, anew[name])}
+    moving = {name for name in before if "moving" in name}
+    assert changed == moving  # those of the last phase, not of the training
 
 
 def test_a_network_without_normalization_has_a_report_too(tmp_path):
@@ -214,6 +288,46 @@ def test_an_output_folder_that_cannot_be_is_known_before_the_work(tmp_path, caps
 def test_train_knows_the_names_that_compare_has():
     args = cli.parser().parse_args(["train", "--backends", "jax", "--norms", "none"])
     assert (args.backend, args.norm) == ("jax", "none")
+
+
+@pytest.mark.parametrize(
+    "kind", [ValueError, TypeError, FileNotFoundError, ImportError]
+)
+def test_an_error_is_a_sentence_and_exits_with_2(monkeypatch, capsys, kind):
+    def fails(args):
+        raise kind("there is none")
+
+    monkeypatch.setattr(cli.training, "run_data", fails)
+    assert run("data") == 2
+    assert capsys.readouterr() == ("", "bn: error: there is none\n")
+
+
+@pytest.mark.parametrize("limit", ["--seconds", "--memory"])
+@pytest.mark.parametrize("command", ["check", "grade"])
+def test_limits_of_an_answer_are_at_least_1(capsys, command, limit):
+    assert run(command, "answer.py", limit, 0) == 2
+    message = "bn: error: seconds and memory must be at least 1\n"
+    assert capsys.readouterr().err == message
+
+
+def test_a_benchmark_has_rounds(capsys):
+    assert run("bench", "--backends", *ONE, "--rounds", 0) == 2
+    error = capsys.readouterr().err
+    assert error == "bn: error: rounds must be at least 1; got 0\n"
+
+
+def test_no_framework_is_no_agreement(monkeypatch, capsys):
+    monkeypatch.setattr(backends, "installed", list)
+    for command in (["compare", "layer"], ["train", *SMALL]):
+        assert run(*command) == 2
+        *absent, error = capsys.readouterr().err.splitlines()
+        assert absent == [
+            f"{name} is not installed: pip install 'bn-from-scratch[{name}]'"
+            for name in backends.NAMES
+        ]
+        assert error == (
+            "bn: error: no framework is installed: pip install 'bn-from-scratch[all]'"
+        )
 
 
 def test_ctrl_c(monkeypatch, capsys):
@@ -263,6 +377,22 @@ def test_port(weights, capsys):
     assert json.loads(capsys.readouterr().out)["to"] == "torch"
 
 
+def test_all_options_reach_port(monkeypatch, capsys):
+    given = {}
+
+    def port(source, to, out, **options):
+        given.update(options, source=source, to=to, out=out)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("bn_from_scratch.port.port", port)
+    options = {"from_": "jax", "eps": 1e-3, "momentum": 0.3, "values": 8}
+    options |= {"absent": "beta", "overwrite": True}
+    text = "--from jax --eps 1e-3 --momentum 0.3 --values 8 --absent beta --overwrite"
+    assert run("port", "a.pt", "--to", "torch", "--out", "b.pt", *text.split()) == 2
+    assert given == options | {"source": "a.pt", "to": "torch", "out": "b.pt"}
+    assert capsys.readouterr().err == "bn: error: enough\n"
+
+
 def test_port_of_a_file_that_is_none(tmp_path, capsys):
     path = tmp_path / "w.pt"
     path.write_bytes(b"no weights")
@@ -300,3 +430,13 @@ def test_health(weights, tmp_path, capsys):
     assert "<svg" in page.read_text()
     assert run("health", weights, "--json") == 1
     assert json.loads(capsys.readouterr().out)["well"] is False
+
+
+def test_a_model_that_is_well_exits_with_0(tmp_path, capsys):
+    state = {"gamma": [1, 2], "beta": [0, 1], "moving_mean": [1, 2]}
+    state["moving_var"] = [1.5, 2]
+    path = tmp_path / "a.safetensors"
+    arrays = {f"bn1.{k}": np.array(v, "float32") for k, v in state.items()}
+    training.save_weights(path, arrays)
+    assert run("health", path) == 0
+    assert "well" in capsys.readouterr().out

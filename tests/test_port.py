@@ -315,6 +315,13 @@ def test_values_between_those_that_store_alike_change_nothing(tmp_path):
     same(given, files.read(tmp_path / "a.params"))
 
 
+@pytest.mark.parametrize("pair", [("torch", "torch"), ("jax", "mxnet")])
+def test_a_variance_that_need_not_be_translated_stays_to_the_last_bit(pair):
+    content = Content(pair[0], norms(50, dtype="float64"))
+    found = translate.translated_variances(content, pair[1], 7)["norm0"]
+    np.testing.assert_array_equal(found, content.norms["norm0"].state["moving_var"])
+
+
 @pytest.mark.parametrize("framework", backends.NAMES)
 def test_ours_store_the_biased_variance_everywhere(framework):
     """So that there is nothing to translate between them, in PyTorch either."""

@@ -370,6 +370,7 @@ def test_pickled_code_never_runs(zipped, tmp_path):
 
     import torch
 
+    vars(builtins).pop("executed", None)
     path = tmp_path / "a.pt"
     state = {"bn.weight": torch.ones(3), "malice": Malice()}
     torch.save(state, path, _use_new_zipfile_serialization=zipped)
