@@ -12,7 +12,11 @@ from bn_from_scratch.backends.mxnet.layer import BatchNorm
 def LeNet(
     norm: Callable[..., nn.Block] | None = None, seed: int = 0, dtype: str = "float32"
 ) -> nn.Block:
-    """LeNet for [N, 1, 28, 28] -> [N, 10] logits; `norm(num_features, num_dims)`."""
+    """LeNet for [N, 1, 28, 28] -> [N, 10] logits; `norm(num_features, num_dims)`.
+
+    >>> bn.LeNet()(np.zeros((2, 1, 28, 28))).shape
+    (2, 10)
+    """
     layers = {
         "conv1": nn.Conv2D(6, kernel_size=5, in_channels=1),
         "bn1": norm and norm(6, num_dims=4),
@@ -47,5 +51,9 @@ def LeNet(
 def BNLeNet(
     norm: Callable[..., nn.Block] = BatchNorm, seed: int = 0, dtype: str = "float32"
 ) -> nn.Block:
-    """LeNet with batch normalization after each layer but the last."""
+    """LeNet with batch normalization after each layer but the last.
+
+    >>> list(bn.batch_norms(bn.BNLeNet()))
+    ['bn1', 'bn2', 'bn3', 'bn4']
+    """
     return LeNet(norm, seed, dtype)

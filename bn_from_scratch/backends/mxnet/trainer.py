@@ -38,6 +38,11 @@ class Trainer(training.Trainer):
 
     optimizer may be a function learning_rate -> mxnet.optimizer.Optimizer, too.
     compile=False leaves the blocks that can be hybridized as they are.
+
+    >>> trainer = bn.Trainer(max_epochs=1)
+    >>> trainer.prepare(bn.BNLeNet())
+    >>> trainer.logits(numpy.zeros((2, 1, 28, 28), "float32")).shape
+    (2, 10)
     """
 
     dtype: str

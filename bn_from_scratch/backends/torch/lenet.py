@@ -13,7 +13,11 @@ from bn_from_scratch.backends.torch.layer import BatchNorm
 def LeNet(
     norm: Callable[..., nn.Module] | None = None, seed: int = 0, dtype: str = "float32"
 ) -> nn.Sequential:
-    """LeNet for [N, 1, 28, 28] -> [N, 10] logits; `norm(num_features, num_dims)`."""
+    """LeNet for [N, 1, 28, 28] -> [N, 10] logits; `norm(num_features, num_dims)`.
+
+    >>> bn.LeNet()(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
     layers: dict[str, nn.Module | None] = {
         "conv1": nn.Conv2d(1, 6, kernel_size=5),
         "bn1": norm and norm(6, num_dims=4),
@@ -43,5 +47,9 @@ def LeNet(
 def BNLeNet(
     norm: Callable[..., nn.Module] = BatchNorm, seed: int = 0, dtype: str = "float32"
 ) -> nn.Sequential:
-    """LeNet with batch normalization after each layer but the last."""
+    """LeNet with batch normalization after each layer but the last.
+
+    >>> list(bn.batch_norms(bn.BNLeNet()))
+    ['bn1', 'bn2', 'bn3', 'bn4']
+    """
     return LeNet(norm, seed, dtype)

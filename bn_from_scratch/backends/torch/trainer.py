@@ -25,6 +25,11 @@ class Trainer(training.Trainer):
 
     optimizer may be a function (parameters, lr) -> torch.optim.Optimizer, too.
     compile=True runs the model through torch.compile; it is off by default.
+
+    >>> trainer = bn.Trainer(max_epochs=1)
+    >>> trainer.prepare(bn.BNLeNet())
+    >>> trainer.logits(np.zeros((2, 1, 28, 28), "float32")).shape
+    (2, 10)
     """
 
     dtype: str

@@ -16,6 +16,14 @@ class AccumBatchNorm(BatchNorm):
     """The moving averages move once in `steps` calls, as by the joined batch.
 
     Each micro-batch is still normalized by its own statistics.
+
+    >>> from mxnet import autograd, np
+    >>> layer = bn.AccumBatchNorm(num_features=3, steps=2)
+    >>> layer.initialize()
+    >>> with autograd.record():
+    ...     Y = layer(np.random.uniform(size=(8, 3)))
+    >>> layer.moving_var.data().tolist(), layer.accumulated_steps.data().item()
+    ([1.0, 1.0, 1.0], 1.0)
     """
 
     variant = "accumulate"

@@ -22,6 +22,14 @@ class AdjustedBatchNorm(BatchNorm):
 
     adjustment: a pair (scale, shift), each a number or [C]; or a function of the shape
     [C] that returns such a pair, random perhaps, at every call.
+
+    >>> from mxnet import autograd, np
+    >>> layer = bn.AdjustedBatchNorm(num_features=3, adjustment=(1.0, 0.5))
+    >>> layer.initialize()
+    >>> with autograd.record():
+    ...     Y = layer(np.random.uniform(size=(8, 3)))
+    >>> round(Y.mean().item(), 4)
+    0.5
     """
 
     variant = "adjust"

@@ -7,7 +7,16 @@ from bn_from_scratch.spec import EPS, MOMENTUM
 
 
 class FrozenBatchNorm(BatchNorm):
-    """The moving statistics always, in training too; gamma and beta are fixed."""
+    """The moving statistics always, in training too; gamma and beta are fixed.
+
+    >>> from mxnet import autograd, np
+    >>> layer = bn.FrozenBatchNorm(num_features=3)
+    >>> layer.initialize()
+    >>> with autograd.record():
+    ...     Y = layer(np.random.uniform(size=(8, 3)))
+    >>> layer.moving_mean.data().tolist()
+    [0.0, 0.0, 0.0]
+    """
 
     variant = "freeze"
 

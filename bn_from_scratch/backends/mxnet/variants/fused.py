@@ -201,6 +201,14 @@ class FusedBatchNorm(BatchNorm):
     """Batch norm with the closed-form backward: the core's numbers, faster.
 
     It keeps a plain copy of X and a few numbers per channel for the backward pass.
+
+    >>> from mxnet import autograd, np
+    >>> layer = bn.FusedBatchNorm(num_features=3)
+    >>> layer.initialize()
+    >>> with autograd.record():
+    ...     Y = layer(np.random.uniform(size=(8, 3, 4, 4)))
+    >>> Y.shape
+    (8, 3, 4, 4)
     """
 
     variant = "fused"

@@ -39,6 +39,14 @@ class GhostBatchNorm(BatchNorm):
     order: which examples are together, "contiguous" or "strided" (Keras 2) ones.
     variance: what the moving one follows, the "total" of the batch, or the "mean" of
     the groups' (Keras 2), without the variance between them.
+
+    >>> from mxnet import autograd, np
+    >>> layer = bn.GhostBatchNorm(num_features=3, ghost_size=4)
+    >>> layer.initialize()
+    >>> with autograd.record():
+    ...     Y = layer(np.random.uniform(size=(8, 3)))
+    >>> [round(abs(v), 4) for v in Y[:4].mean(0).tolist()]
+    [0.0, 0.0, 0.0]
     """
 
     variant = "ghost"

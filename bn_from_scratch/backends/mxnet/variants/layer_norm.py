@@ -44,6 +44,12 @@ class LayerNorm(nn.Block):
     It knows no batch and no moving averages: training and prediction are the same.
     axis: the axes normalized over, by default all but the first.
     feature_axis: those of gamma and beta, whose sizes are `num_features`.
+
+    >>> layer = bn.LayerNorm(num_features=3)
+    >>> layer.initialize()
+    >>> Y = layer(np.random.uniform(size=(2, 3, 4, 4)))
+    >>> [round(abs(v), 4) for v in Y.mean((1, 2, 3)).tolist()]
+    [0.0, 0.0]
     """
 
     num_features: int | tuple[int, ...]

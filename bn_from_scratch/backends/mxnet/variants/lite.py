@@ -9,7 +9,15 @@ from bn_from_scratch.spec import Axis
 
 
 class MeanOnlyBatchNorm(BatchNorm):
-    """X minus its mean, scaled and shifted (Salimans and Kingma 2016)."""
+    """X minus its mean, scaled and shifted (Salimans and Kingma 2016).
+
+    >>> from mxnet import autograd, np
+    >>> layer = bn.MeanOnlyBatchNorm(num_features=1)
+    >>> layer.initialize()
+    >>> with autograd.record():
+    ...     layer(np.array([[1.0], [5.0]])).tolist()
+    [[-2.0], [2.0]]
+    """
 
     variant = "mean_only"
 
@@ -21,7 +29,15 @@ class MeanOnlyBatchNorm(BatchNorm):
 
 
 class VarOnlyBatchNorm(BatchNorm):
-    """X divided by its standard deviation, scaled and shifted; its mean remains."""
+    """X divided by its standard deviation, scaled and shifted; its mean remains.
+
+    >>> from mxnet import autograd, np
+    >>> layer = bn.VarOnlyBatchNorm(num_features=1)
+    >>> layer.initialize()
+    >>> with autograd.record():
+    ...     [round(v, 3) for v, in layer(np.array([[1.0], [5.0]])).tolist()]
+    [0.5, 2.5]
+    """
 
     variant = "var_only"
 

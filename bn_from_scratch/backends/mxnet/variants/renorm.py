@@ -61,6 +61,14 @@ class BatchRenorm(BatchNorm):
     renorm_clipping: the same as Keras names them, {"rmax", "dmax", "rmin"}.
     renorm_momentum: r and d refer to averages of their own, of the mean and of the
     standard deviation, which move by this weight (as in Keras).
+
+    >>> from mxnet import autograd, np
+    >>> layer = bn.BatchRenorm(num_features=3, r_max=3, d_max=5)
+    >>> layer.initialize()
+    >>> with autograd.record():
+    ...     Y = layer(np.random.uniform(size=(8, 3)))
+    >>> Y.shape, layer.num_updates.data().item()
+    ((8, 3), 1.0)
     """
 
     variant = "renorm"

@@ -28,6 +28,14 @@ class SyncBatchNorm(BatchNorm):
     """Statistics over all replicas of a `run_replicas`, whatever their batch sizes.
 
     Every replica must call the layer.  Outside of `run_replicas` it is the core.
+
+    >>> from mxnet import autograd, np
+    >>> layer = bn.SyncBatchNorm(num_features=3)
+    >>> layer.initialize()
+    >>> with autograd.record():
+    ...     Y = layer(np.random.uniform(size=(8, 3)))
+    >>> Y.shape
+    (8, 3)
     """
 
     variant = "sync"

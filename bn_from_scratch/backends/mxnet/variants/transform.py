@@ -24,6 +24,14 @@ class TransformedBatchNorm(BatchNorm):
     The moving averages follow the statistics as they were.  `transformed` switches it
     on and off at any time.  With `straight_through` the gradient passes as if it
     changed nothing: rounding has none of its own.
+
+    >>> from mxnet import autograd, np
+    >>> layer = bn.TransformedBatchNorm(num_features=3, transform=bn.fake_quantize)
+    >>> layer.initialize()
+    >>> with autograd.record():
+    ...     Y = layer(np.random.uniform(size=(8, 3)))
+    >>> Y.shape
+    (8, 3)
     """
 
     variant = "transform"

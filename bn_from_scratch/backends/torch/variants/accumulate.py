@@ -15,6 +15,11 @@ class AccumBatchNorm(BatchNorm):
     """The moving averages move once in `steps` calls, as by the joined batch.
 
     Each micro-batch is still normalized by its own statistics.
+
+    >>> layer = bn.AccumBatchNorm(num_features=3, steps=2)
+    >>> Y = layer(torch.rand(8, 3))
+    >>> layer.moving_var.tolist(), layer.accumulated_steps.item()
+    ([1.0, 1.0, 1.0], 1.0)
     """
 
     variant = "accumulate"

@@ -22,6 +22,11 @@ class AdjustedBatchNorm(BatchNorm):
 
     adjustment: a pair (scale, shift), each a number or [C]; or a function of the shape
     [C] that returns such a pair, random perhaps, at every call.
+
+    >>> import torch
+    >>> layer = bn.AdjustedBatchNorm(num_features=3, adjustment=(1.0, 0.5))
+    >>> round(layer(torch.rand(8, 3)).mean().item(), 4)
+    0.5
     """
 
     variant = "adjust"

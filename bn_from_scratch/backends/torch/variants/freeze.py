@@ -7,7 +7,14 @@ from bn_from_scratch.spec import EPS, MOMENTUM
 
 
 class FrozenBatchNorm(BatchNorm):
-    """The moving statistics always, in training too; gamma and beta are fixed."""
+    """The moving statistics always, in training too; gamma and beta are fixed.
+
+    >>> import torch
+    >>> layer = bn.FrozenBatchNorm(num_features=3)
+    >>> Y = layer(torch.rand(8, 3))
+    >>> layer.moving_mean.tolist()
+    [0.0, 0.0, 0.0]
+    """
 
     variant = "freeze"
 

@@ -147,6 +147,10 @@ class FusedBatchNorm(BatchNorm):
 
     It keeps X and a few numbers per channel for the backward pass.  The first call on a
     large X compiles: seconds, and up to a minute the first time on a machine.
+
+    >>> layer = bn.FusedBatchNorm(num_features=3)
+    >>> layer(torch.rand(8, 3, 4, 4)).shape
+    torch.Size([8, 3, 4, 4])
     """
 
     variant = "fused"

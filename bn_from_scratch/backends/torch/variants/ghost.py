@@ -39,6 +39,10 @@ class GhostBatchNorm(BatchNorm):
     order: which examples are together, "contiguous" or "strided" (Keras 2) ones.
     variance: what the moving one follows, the "total" of the batch, or the "mean" of
     the groups' (Keras 2), without the variance between them.
+
+    >>> Y = bn.GhostBatchNorm(num_features=3, ghost_size=4)(torch.rand(8, 3))
+    >>> torch.allclose(Y[:4].mean(0), torch.zeros(3), atol=1e-5)
+    True
     """
 
     variant = "ghost"

@@ -43,6 +43,10 @@ class LayerNorm(nn.Module):
     It knows no batch and no moving averages: training and prediction are the same.
     axis: the axes normalized over, by default all but the first.
     feature_axis: those of gamma and beta, whose sizes are `num_features`.
+
+    >>> Y = bn.LayerNorm(num_features=3)(torch.rand(8, 3, 4, 4))
+    >>> torch.allclose(Y.mean((1, 2, 3)), torch.zeros(8), atol=1e-5)
+    True
     """
 
     num_features: int | tuple[int, ...]

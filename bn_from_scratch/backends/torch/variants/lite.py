@@ -9,7 +9,11 @@ from bn_from_scratch.spec import Axis
 
 
 class MeanOnlyBatchNorm(BatchNorm):
-    """X minus its mean, scaled and shifted (Salimans and Kingma 2016)."""
+    """X minus its mean, scaled and shifted (Salimans and Kingma 2016).
+
+    >>> bn.MeanOnlyBatchNorm(num_features=1)(torch.tensor([[1.0], [5.0]])).tolist()
+    [[-2.0], [2.0]]
+    """
 
     variant = "mean_only"
 
@@ -21,7 +25,12 @@ class MeanOnlyBatchNorm(BatchNorm):
 
 
 class VarOnlyBatchNorm(BatchNorm):
-    """X divided by its standard deviation, scaled and shifted; its mean remains."""
+    """X divided by its standard deviation, scaled and shifted; its mean remains.
+
+    >>> Y = bn.VarOnlyBatchNorm(num_features=1)(torch.tensor([[1.0], [5.0]]))
+    >>> Y.round(decimals=3).tolist()
+    [[0.5], [2.5]]
+    """
 
     variant = "var_only"
 

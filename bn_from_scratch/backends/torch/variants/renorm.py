@@ -56,6 +56,10 @@ class BatchRenorm(BatchNorm):
     renorm_clipping: the same as Keras names them, {"rmax", "dmax", "rmin"}.
     renorm_momentum: r and d refer to averages of their own, of the mean and of the
     standard deviation, which move by this weight (as in Keras).
+
+    >>> layer = bn.BatchRenorm(num_features=3, r_max=3, d_max=5)
+    >>> layer(torch.rand(8, 3)).shape, layer.num_updates.item()
+    (torch.Size([8, 3]), 1.0)
     """
 
     variant = "renorm"

@@ -27,6 +27,9 @@ class SyncBatchNorm(BatchNorm):
 
     group: a torch.distributed group, or None for all processes.  Every replica must
     call the layer, if only with an empty batch.  With no process group it is the core.
+
+    >>> bn.SyncBatchNorm(num_features=3)(torch.rand(8, 3)).shape
+    torch.Size([8, 3])
     """
 
     variant = "sync"

@@ -24,6 +24,10 @@ class TransformedBatchNorm(BatchNorm):
     The moving averages follow the statistics as they were.  `transformed` switches it
     on and off at any time.  With `straight_through` the gradient passes as if it
     changed nothing: rounding has none of its own.
+
+    >>> layer = bn.TransformedBatchNorm(num_features=3, transform=bn.fake_quantize)
+    >>> layer(torch.rand(8, 3)).shape
+    torch.Size([8, 3])
     """
 
     variant = "transform"
