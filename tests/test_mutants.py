@@ -15,6 +15,7 @@ def test_each_bug_can_be_planted():
     planted = mutants.read(ROOT / "tools" / "mutants")
     misfits = {m.title: m.misfit(ROOT) for m in planted if m.misfit(ROOT)}
     assert misfits == {}
+    assert len(planted) >= 100
     assert [m.title for m in planted if m.old == m.new] == []
     counts = collections.Counter(m.title for m in planted)
     assert [title for title, n in counts.items() if n > 1] == []
