@@ -75,24 +75,24 @@ class Layer(StudentLayer):
         return net
 
     def train(self, X: numpy.ndarray, recorded: bool = True) -> numpy.ndarray:
-        X = _tensor(X)
+        leaf = _tensor(X)
         if not recorded:
             with autograd.train_mode():
-                return array(self.net(X))
-        X.attach_grad()
+                return array(self.net(leaf))
+        leaf.attach_grad()
         with autograd.record():
-            Y = self.net(X)
+            Y = self.net(leaf)
         found = array(Y)
         Y.backward()  # where the averages may move
         return found
 
     def predict(self, X: numpy.ndarray, recorded: bool = False) -> numpy.ndarray:
-        X = _tensor(X)
+        leaf = _tensor(X)
         if not recorded:
-            return array(self.net(X))
-        X.attach_grad()
+            return array(self.net(leaf))
+        leaf.attach_grad()
         with autograd.record(train_mode=False):
-            Y = self.net(X)
+            Y = self.net(leaf)
         found = array(Y)
         Y.backward(train_mode=False)
         return found
@@ -111,12 +111,12 @@ class Layer(StudentLayer):
     def gradients(
         self, X: numpy.ndarray, dY: numpy.ndarray
     ) -> tuple[numpy.ndarray, numpy.ndarray]:
-        X = _tensor(X)
         self.predict(X)
-        X.attach_grad()
+        leaf = _tensor(X)
+        leaf.attach_grad()
         with autograd.record():
-            Y = self.net(X)
+            Y = self.net(leaf)
         Y.backward(_tensor(dY))
         parameters = self.net.collect_params().values()
         found = [array(p.grad()) for p in parameters if p.grad_req != "null"]
-        return array(X.grad), in_order(found)
+        return array(leaf.grad), in_order(found)
