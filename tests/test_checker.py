@@ -158,6 +158,18 @@ def test_values_of_another_shape_are_wrong():
     assert "should have shape (5, 2), has (10,)" in found.differences
 
 
+def test_an_output_that_is_not_there_is_wrong():
+    right = comparison.Comparison("batch_stats", "numpy", {}).right
+    observed = {}
+    for (case, output), value in right.items():
+        observed.setdefault(case, {})[output] = value
+    assert comparison.Comparison("batch_stats", "numpy", observed).wrong == set()
+    del observed["2-D"]["mean"], observed["4-D"]
+    task = comparison.Comparison("batch_stats", "numpy", observed)
+    names = {key for key in right if key[0] == "4-D"}
+    assert task.wrong == names | {("2-D", "mean")}
+
+
 def test_one_argument_that_is_changed_is_one_too_many():
     text = (
         "def update_moving(moving_mean, moving_var, mean, var, momentum):\n"
