@@ -21,6 +21,7 @@ from bn_from_scratch.backends.tensorflow.batch_norm import (
     shape_of,
     update_moving,
 )
+from bn_from_scratch.backends.tensorflow.registry import register
 from bn_from_scratch.spec import EPS, MOMENTUM, Axis
 
 Dtype = str | tf.DType | keras.DTypePolicy | None
@@ -28,10 +29,6 @@ Initializer = float | str | Callable[..., Any]  # a number, or what Keras takes
 Regularizer = str | Callable[..., Any] | None
 Constraint = str | Callable[..., Any] | None
 Operands = tuple[Tensor, Tensor, Tensor, Tensor]  # mean, var, gamma, beta
-
-register: Callable[[Any], Any] = keras.saving.register_keras_serializable(
-    "bn_from_scratch"
-)
 
 
 class FrozenOptions(TypedDict, total=False):
@@ -86,6 +83,24 @@ class BatchNorm(keras.Layer):
     """
 
     needs_values: bool = True  # more than one per channel, in this replica
+    num_features: int | tuple[int, ...] | None
+    num_dims: int | None
+    axis: Axis
+    eps: float
+    momentum: float | None
+    correction: int
+    statistics: str
+    center: bool
+    scale: bool
+    gamma_initializer: Initializer
+    beta_initializer: Initializer
+    moving_mean_initializer: Initializer
+    moving_var_initializer: Initializer
+    gamma_regularizer: Any  # what Keras makes of the argument
+    beta_regularizer: Any
+    gamma_constraint: Any
+    beta_constraint: Any
+    to_build: dict[str, dict[str, Any]]
     gamma: keras.Variable | None
     beta: keras.Variable | None
     moving_mean: keras.Variable
@@ -144,7 +159,8 @@ class BatchNorm(keras.Layer):
         self.beta_regularizer = keras.regularizers.get(beta_regularizer)
         self.gamma_constraint = keras.constraints.get(gamma_constraint)
         self.beta_constraint = keras.constraints.get(beta_constraint)
-        self.supports_masking, self.to_build = True, {}
+        self.supports_masking: bool = True
+        self.to_build = {}
         self.add_parameter("gamma", self.gamma_initializer if scale else None)
         self.add_parameter("beta", self.beta_initializer if center else None)
         self.add_statistic("moving_mean", self.moving_mean_initializer)

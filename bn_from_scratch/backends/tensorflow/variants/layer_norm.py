@@ -18,8 +18,8 @@ from bn_from_scratch.backends.tensorflow.layer import (
     Dtype,
     Regularizer,
     at_least_float32,
-    register,
 )
+from bn_from_scratch.backends.tensorflow.registry import register
 from bn_from_scratch.spec import EPS, Axis
 
 
@@ -59,6 +59,14 @@ class LayerNorm(keras.Layer):
     array([[-1.22,  0.  ,  1.22]], dtype=float32)
     """
 
+    num_features: int | tuple[int, ...]
+    num_dims: int | None
+    eps: float
+    axis: Axis | None
+    feature_axis: Axis
+    gamma: keras.Variable
+    beta: keras.Variable
+
     def __init__(
         self,
         num_features: int | tuple[int, ...],
@@ -82,7 +90,7 @@ class LayerNorm(keras.Layer):
         checks.check_layer_norm(num_features, num_dims, eps, axis, feature_axis)
         self.num_features, self.num_dims, self.eps = num_features, num_dims, eps
         self.axis, self.feature_axis = axis, feature_axis
-        self.supports_masking = True
+        self.supports_masking: bool = True
 
     def build(self, shape: tuple[int, ...]) -> None:
         shape = checks.tuple_of(self.num_features)

@@ -11,8 +11,8 @@ from bn_from_scratch.backends.tensorflow.layer import (
     Dtype,
     LayerOptions,
     Operands,
-    register,
 )
+from bn_from_scratch.backends.tensorflow.registry import register
 from bn_from_scratch.spec import EPS, MOMENTUM, TINY
 
 Four = tuple[Tensor, Tensor, Tensor, Tensor]  # gamma, beta, mean, var
