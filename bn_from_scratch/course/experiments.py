@@ -41,15 +41,15 @@ def network(
     layers = OrderedDict()
     for i, name in enumerate(LAYERS, 1):
         out, fan_in, *kernel = lenet.SHAPES[name]
-        normed = norm is not None and i in where
-        has_bias = bias or not normed
+        make = norm if i in where else None
+        has_bias = bias or make is None
         if i == 3:
             layers["flatten"] = nn.Flatten()
         if kernel:
             layers[name] = nn.Conv2d(fan_in, out, kernel[0], bias=has_bias)
         else:
             layers[name] = nn.Linear(fan_in, out, bias=has_bias)
-        norms = {f"bn{i}": norm(out, num_dims=4 if kernel else 2)} if normed else {}
+        norms = {f"bn{i}": make(out, num_dims=4 if kernel else 2)} if make else {}
         act = {f"act{i}": activation()}
         layers |= norms | act if before else act | norms
         if kernel:

@@ -41,8 +41,8 @@ class Normalization(nn.Module):
         self.transform = transform
         self.eps = eps
         self.momentum = momentum
-        self.gamma = nn.Parameter(torch.ones(num_features))
-        self.beta = nn.Parameter(torch.zeros(num_features))
+        self.gamma: nn.Parameter = nn.Parameter(torch.ones(num_features))
+        self.beta: nn.Parameter = nn.Parameter(torch.zeros(num_features))
         draws = torch.Generator().manual_seed(0)  # statistics of unrelated channels
         sample = torch.randn(1024, num_features, generator=draws)
         for i, v in enumerate(statistics(sample)):

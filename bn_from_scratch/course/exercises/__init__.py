@@ -4,8 +4,12 @@ Each exercise is a file with a function `check(answer, ...)` that prints the ver
 `report`.  It judges what the answer does, never how it is written.
 """
 
+from typing import Any
 
-def report(problems):
+Answer = Any  # a student's function, or `...` where nothing is written yet
+
+
+def report(problems: list[str] | None) -> bool:
     """Print what is wrong with an answer, or that it is right; return whether it is."""
     if problems is None:
         print(
@@ -19,7 +23,7 @@ def report(problems):
     return not problems
 
 
-def attempt(function, *args):
+def attempt(function: Answer, *args: Any) -> tuple[Any, list[str]]:
     """What a student's function returns (None: nothing is written), and the problem."""
     try:
         return (None if function is ... else function(*args)), []

@@ -1,18 +1,22 @@
 """Exercise 1: the bias in front of a batch norm.  Needs PyTorch."""
 
 import copy
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
 
 from bn_from_scratch import torch as bn
-from bn_from_scratch.course.exercises import attempt, report
+from bn_from_scratch.course.exercises import Answer, attempt, report
 from bn_from_scratch.course.experiments import LAYERS, network
 
 NORMS = (bn.BatchNorm, nn.modules.batchnorm._BatchNorm)
 X = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-FOLDED = {  # what became of the batch norm behind a layer that lost its bias b
+FOLDED: dict[
+    str, Callable[[Any, Any], Any]
+] = {  # what became of the batch norm behind a layer that lost its bias b
     "": lambda v, b: v.moving_mean.sub_(b),
     "the biases are gone, but the moving means still contain them": lambda v, b: None,
     "the moving means went up by the biases": lambda v, b: v.moving_mean.add_(b),
@@ -22,13 +26,13 @@ FOLDED = {  # what became of the batch norm behind a layer that lost its bias b
 }
 
 
-def check(lean_network):
+def check(lean_network: Answer) -> bool:
     """`lean_network()`: LeNet with four batch norms and no bias that they cancel."""
     model, problems = attempt(lean_network)
     return report((problems or None) if model is None else lean(model))
 
 
-def check_folding(without_bias):
+def check_folding(without_bias: Answer) -> bool:
     """`without_bias(network)`: one without those biases that computes the same."""
     given, unknown = folded(), "the output is not that of the network that was given"
     model, problems = attempt(without_bias, given)
@@ -42,7 +46,7 @@ def check_folding(without_bias):
     return report([found] if found else [])
 
 
-def lean(model):
+def lean(model: Any) -> list[str]:
     """What is wrong with a network that should have no bias in front of a norm."""
     if not isinstance(model, nn.Module):
         return [f"a torch.nn.Module is wanted, not {type(model).__name__}"]
@@ -64,19 +68,21 @@ def lean(model):
     return problems + [f"layer {name} needs its bias: no norm follows" for name in lost]
 
 
-def folded(how=None):
+def folded(how: Callable[[Any, Any], Any] | None = None) -> nn.Module:
     """A network with numbers of every kind; told how, without its biases."""
-    model = network()
+    model: Any = network()
     with torch.no_grad():
         for v in model.state_dict().values():
             v += 0.4 * torch.sin(torch.arange(1.0, len(v) + 1)) if v.ndim == 1 else 0
-        for i, name in enumerate(LAYERS if how else (), 1):
+        if how is None:
+            return model
+        for i, name in enumerate(LAYERS, 1):
             how(model.get_submodule(f"bn{i}"), model.get_submodule(name).bias)
             model.get_submodule(name).bias = None
     return model
 
 
-def same(model, other):
+def same(model: Any, other: nn.Module) -> bool:
     """Whether two networks compute the same, in prediction and in training."""
     both = [copy.deepcopy(m).float() for m in (model, other)]
     outputs = [[m.train(mode)(X) for m in both] for mode in (False, True)]

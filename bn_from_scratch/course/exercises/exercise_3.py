@@ -1,36 +1,42 @@
 """Exercise 3: every choice of places for batch norm, and what each place is worth."""
 
+from collections.abc import Sequence
 from itertools import combinations
 
-from bn_from_scratch.course.exercises import attempt, report
-from bn_from_scratch.course.exercises.exercise_2 import judge
+from bn_from_scratch.course.exercises import Answer, attempt, report
+from bn_from_scratch.course.exercises.exercise_2 import Mistakes, judge
 
-PLACES = (1, 2, 3, 4)
-CHOICES = [c for k in range(len(PLACES) + 1) for c in combinations(PLACES, k)]
+Choice = tuple[int, ...]
+PLACES: Choice = (1, 2, 3, 4)
+CHOICES: list[Choice] = [
+    c for k in range(len(PLACES) + 1) for c in combinations(PLACES, k)
+]
 # Losses in which every place has a part of its own, alone and together with others.
-LOSSES = {c: 3.0 + 0.01 * sum(i * i for i in c) - 0.5 * len(c) ** 0.5 for c in CHOICES}
+LOSSES: dict[Choice, float] = {
+    c: 3.0 + 0.01 * sum(i * i for i in c) - 0.5 * len(c) ** 0.5 for c in CHOICES
+}
 LOSSES |= {c: LOSSES[c] - 0.4 for c in CHOICES if 4 in c and 2 not in c}
 
 
-def mean(values):
+def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def without(choice, place):
+def without(choice: Choice, place: int) -> Choice:
     return tuple(i for i in choice if i != place)
 
 
-def pairs(place):
+def pairs(place: int) -> list[tuple[Choice, Choice]]:
     """(choice, the same without the place), for every choice that has it."""
     return [(c, without(c, place)) for c in CHOICES if place in c]
 
 
-def changes(place):
+def changes(place: int) -> list[float]:
     """What the place changes in each of its pairs."""
     return [LOSSES[c] - LOSSES[less] for c, less in pairs(place)]
 
 
-WORTH = {  # a mistake, and what it says about a place
+WORTH: Mistakes = {  # a mistake, and what it says about a place
     "the sign: it is the loss with the place, minus the loss without": (
         lambda i: -mean(changes(i))
     ),
@@ -50,7 +56,7 @@ WORTH = {  # a mistake, and what it says about a place
 }
 
 
-def check(choices):
+def check(choices: Answer) -> bool:
     """`choices()`: every choice of the places 1 to 4, as tuples."""
     found, problems = attempt(choices)
     if found is None:
@@ -68,13 +74,13 @@ def check(choices):
     return report(problems[:3])
 
 
-def check_worth(worth):
+def check_worth(worth: Answer) -> bool:
     """`worth(losses, place)`: what the place changes in the loss, on average."""
     cases = {f"place {i}": (i, near(mean(changes(i)))) for i in PLACES}
     mistakes = {m: lambda i, wrong=wrong: near(wrong(i)) for m, wrong in WORTH.items()}
     return judge(worth, lambda i: near(worth(dict(LOSSES), i)), cases, mistakes)
 
 
-def near(value):
+def near(value: float | None) -> float | None:
     """The value without its rounding error; None stays None."""
     return value if value is None else round(float(value), 6)

@@ -1,15 +1,22 @@
 """Exercise 4: batch norm that only removes the mean, or only divides by the std."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from bn_from_scratch import torch as bn
-from bn_from_scratch.course.exercises import attempt, report
+from bn_from_scratch.course.exercises import Answer, attempt, report
 
+Formula = Callable[[Tensor, Tensor, Tensor], Tensor]
 EPS = 0.1  # large, so that its place shows
 X4 = torch.randn(6, 3, 4, 5, generator=torch.Generator().manual_seed(0)).double()
 X4 = X4 * torch.tensor([[[1.0]], [[2.0]], [[3.0]]]) + torch.arange(5)
 GAMMA, BETA = torch.tensor([[0.5, -2.0, 1.5], [1.0, 3.0, -4.0]]).double()
-MEAN_ONLY = {  # a mistake, and the X_hat that it makes of X, the mean and the variance
+MEAN_ONLY: dict[
+    str, Formula
+] = {  # a mistake, and the X_hat that it makes of X, the mean and the variance
     "": lambda X, m, v: X - m,
     "the mean is still there": lambda X, m, v: X,
     "no gradient passes through the mean": lambda X, m, v: X - m.detach(),
@@ -17,7 +24,7 @@ MEAN_ONLY = {  # a mistake, and the X_hat that it makes of X, the mean and the v
     "each pixel has its own mean": lambda X, m, v: X - X.mean(0),
     "all channels have the same mean": lambda X, m, v: X - X.mean(),
 }
-VAR_ONLY = {
+VAR_ONLY: dict[str, Formula] = {
     "": lambda X, m, v: X / std(v),
     "the mean is gone; it must stay": lambda X, m, v: (X - m) / std(v),
     "it divides by the variance, not by its root": lambda X, m, v: X / (v + EPS),
@@ -28,7 +35,7 @@ VAR_ONLY = {
     "the variance is unbiased": lambda X, m, v: X / std(v / (1 - 3 / X.numel())),
     "each pixel has its own variance": lambda X, m, v: X / std(X.var(0, correction=0)),
 }
-AFFINE = {  # what becomes of the right X_hat
+AFFINE: dict[str, Formula] = {  # what becomes of the right X_hat
     "": lambda X_hat, g, b: g * X_hat + b,
     "gamma and beta are missing": lambda X_hat, g, b: X_hat,
     "beta is missing, or went with the mean": lambda X_hat, g, b: g * X_hat,
@@ -36,17 +43,19 @@ AFFINE = {  # what becomes of the right X_hat
 }
 
 
-def check_mean(mean_only):
+def check_mean(mean_only: Answer) -> bool:
     """`mean_only(X, gamma, beta)` of X [N, C, *], in training mode."""
     return judge(mean_only, bn.MeanOnlyBatchNorm, MEAN_ONLY)
 
 
-def check_var(var_only):
+def check_var(var_only: Answer) -> bool:
     """`var_only(X, gamma, beta, eps)` of X [N, C, *], in training mode."""
     return judge(var_only, bn.VarOnlyBatchNorm, VAR_ONLY, EPS)
 
 
-def judge(function, variant, mistakes, *eps):
+def judge(
+    function: Answer, variant: Any, mistakes: dict[str, Formula], *eps: float
+) -> bool:
     """Compare with the layer of the package, then with what each mistake computes."""
     ask = function if function is ... else lambda X: function(X, GAMMA, BETA, *eps)
     given, problems = attempt(results, ask)
@@ -67,7 +76,7 @@ def judge(function, variant, mistakes, *eps):
     return report([m for m in (found or unknown)[:1] if m])
 
 
-def results(function):
+def results(function: Answer) -> Any:
     """Y and the gradient of X, of both shapes; None if the function returns nothing."""
     found = []
     for X in (X4[:, :, 0, 0], X4) if function is not ... else ():
@@ -78,12 +87,12 @@ def results(function):
     return found or None
 
 
-def compute(X, X_hat, affine):
+def compute(X: Tensor, X_hat: Formula, affine: Formula) -> Tensor:
     axes, shape = [0, 2, 3][: X.ndim - 1], [3, 1, 1][: X.ndim - 1]
     mean, var = X.mean(axes), X.var(axes, correction=0)
     mean, var, gamma, beta = (v.view(shape) for v in (mean, var, GAMMA, BETA))
     return affine(X_hat(X, mean, var), gamma, beta)
 
 
-def std(var):
+def std(var: Tensor) -> Tensor:
     return torch.sqrt(var + EPS)

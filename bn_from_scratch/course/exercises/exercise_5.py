@@ -1,13 +1,14 @@
 """Exercise 5: gamma and beta, fixed, in networks that a student's function returns."""
 
 import copy
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 from bn_from_scratch.backends.torch.builtin import exchange_names
 from bn_from_scratch.course import experiments
-from bn_from_scratch.course.exercises import report
+from bn_from_scratch.course.exercises import Answer, report
 
 NORMS = ("bn1", "bn2", "bn3", "bn4")
 OTHERS = ("conv1.weight", "bn1.moving_mean")
@@ -16,7 +17,7 @@ ABSENT |= {f"{n}.beta": torch.tensor(0.0) for n in NORMS}
 CHOICES = {"both": "gamma beta", "gamma": "gamma", "beta": "beta", "none": ""}
 
 
-def check(build):
+def check(build: Answer) -> bool:
     """`build(learned)`: a LeNet that learns "both", "gamma", "beta" or "none"."""
     problems = []
     for choice, learned in CHOICES.items():
@@ -28,7 +29,7 @@ def check(build):
     return report(problems)
 
 
-def check_carry(carry):
+def check_carry(carry: Answer) -> bool:
     """`carry(trained)`: a new LeNet that has the gamma and beta of the trained one."""
     trained = experiments.network(seed=1)
     for i, (name, v) in enumerate(trained.state_dict().items()):
@@ -46,7 +47,7 @@ def check_carry(carry):
     return report(problems)
 
 
-def _network(function, argument):
+def _network(function: Answer, argument: Any) -> tuple[Any, Any]:
     """What the function returns, or no network and why."""
     try:
         model = None if function is ... else function(argument)
@@ -62,7 +63,9 @@ def _network(function, argument):
     return None, ["return a LeNet as experiments.network builds it, with four norms"]
 
 
-def _step_problems(model, learned, values):
+def _step_problems(
+    model: Any, learned: str, values: dict[str, torch.Tensor]
+) -> list[str]:
     """Do gamma and beta begin at `values`, and does a step move what is learned?"""
     X = torch.rand(16, 1, 28, 28, generator=torch.Generator().manual_seed(5))
     problems, start = [], _state(model)
@@ -81,7 +84,7 @@ def _step_problems(model, learned, values):
     return problems if free else ["nothing at all is learned in this network"]
 
 
-def _state(model):
+def _state(model: Any) -> dict[str, torch.Tensor]:
     """A copy of the state; a layer without gamma has 1, one without beta 0."""
     named = {name: v.detach().clone() for name, v in exchange_names(model).items()}
     return ABSENT | named

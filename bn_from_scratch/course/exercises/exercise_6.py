@@ -1,9 +1,11 @@
 """Exercise 6: batch norm and dropout.  Judges a network and two measurements."""
 
+from typing import Any
+
 import torch
 
 from bn_from_scratch.course import experiments
-from bn_from_scratch.course.exercises import report
+from bn_from_scratch.course.exercises import Answer, report
 from bn_from_scratch.data import Dataset
 
 NORMS = ("bn1", "bn2", "bn3", "bn4")
@@ -11,7 +13,7 @@ X = torch.rand(60, 1, 28, 28, generator=torch.Generator().manual_seed(6))
 MOVED = "the moving statistics changed: measure in prediction mode"
 
 
-def check(build, rate=0.4):
+def check(build: Answer, rate: float = 0.4) -> bool:
     """`build(rate)`: a LeNet with four norms and a dropout that no norm follows."""
     model, problems = _attempt(build, rate)
     if model is not None:
@@ -31,9 +33,10 @@ def check(build, rate=0.4):
     return report(problems)
 
 
-def check_gap(gap):
+def check_gap(gap: Answer) -> bool:
     """`gap(model, data)`: accuracy on the training set less that on the test set."""
-    model, images = experiments.network(dropout=0.5), (X[:, 0] * 255).byte().numpy()
+    model: Any = experiments.network(dropout=0.5)
+    images = (X[:, 0] * 255).byte().numpy()
     labels = model.eval()(torch.from_numpy(images[:, None] / 255).float()).argmax(1)
     labels[28:52] = (labels[28:52] + 1) % 10  # 28 of 40 are right, and 8 of 20
     labels = labels.numpy()
@@ -55,9 +58,9 @@ def check_gap(gap):
     return report(problems + [MOVED] * model.bn1.moving_mean.any().item())
 
 
-def check_shift(shift):
+def check_shift(shift: Answer) -> bool:
     """`shift(model, X)`: {norm: variance of its input in prediction / moving_var}."""
-    model = experiments.network(dropout=0.5)
+    model: Any = experiments.network(dropout=0.5)
     layers = {name: model.get_submodule(name) for name in NORMS}
     for layer in layers.values():
         layer.moving_var.copy_(torch.linspace(0.01, 0.09, len(layer.moving_var)))
@@ -80,7 +83,7 @@ def check_shift(shift):
     return report(problems + [MOVED] * (not still))
 
 
-def _attempt(function, *args):
+def _attempt(function: Answer, *args: Any) -> tuple[Any, Any]:
     """What a call returns, and the problem; None and None where nothing is written."""
     try:
         found = None if function is ... else function(*args)
@@ -89,14 +92,14 @@ def _attempt(function, *args):
     return (None, None) if found is None or found is ... else (found, [])
 
 
-def _passes(model):
+def _passes(model: Any) -> list[dict[str, torch.Tensor]]:
     with torch.random.fork_rng():
         torch.manual_seed(6)
         return [_inputs(model, training) for training in (True, True, False, False)]
 
 
 @torch.no_grad()
-def _inputs(model, training):
+def _inputs(model: Any, training: bool) -> dict[str, torch.Tensor]:
     """What enters the norms and the classifier.  -> {name: tensor}"""
     seen, hooks = {}, []
     for name in (*NORMS, "dense3"):
@@ -108,7 +111,7 @@ def _inputs(model, training):
     return seen
 
 
-def _close(given, wanted, tolerance):
+def _close(given: Any, wanted: torch.Tensor, tolerance: float) -> bool:
     try:
         given = torch.as_tensor(given).detach().float()
     except Exception:  # no number at all

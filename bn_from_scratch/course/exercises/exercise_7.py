@@ -1,18 +1,22 @@
 """Exercise 7: other transforms than standardization, judged by what defines them."""
 
-import torch
+from collections.abc import Callable
+from typing import Any
 
-from bn_from_scratch.course.exercises import report
+import torch
+from torch import Tensor
+
+from bn_from_scratch.course.exercises import Answer, report
 from bn_from_scratch.spec import EPS
 
 BLOCK, RANK = 3, 2
-draws = torch.Generator().manual_seed(7)
-Z = torch.randn(4000, 6, generator=draws).exp() ** 0.7  # skewed; then correlated
-X = 5 + 3 * Z @ (torch.eye(6) + 0.4 * torch.randn(6, 6, generator=draws))
+_DRAWS = torch.Generator().manual_seed(7)
+Z = torch.randn(4000, 6, generator=_DRAWS).exp() ** 0.7  # skewed; then correlated
+X = 5 + 3 * Z @ (torch.eye(6) + 0.4 * torch.randn(6, 6, generator=_DRAWS))
 SCALED = (X - X.mean(0)) / torch.sqrt(X.var(0, correction=0) + EPS)
 
 
-def check(idea, statistics, transform):
+def check(idea: str, statistics: Answer, transform: Answer) -> bool:
     """`transform(X, *statistics(X), eps)` by its idea, one of IDEAS, on random data."""
     try:
         problems = _check(IDEAS[idea], statistics, transform)
@@ -21,7 +25,7 @@ def check(idea, statistics, transform):
     return report(problems)
 
 
-def _check(property_of, statistics, transform):
+def _check(property_of: Any, statistics: Any, transform: Any) -> list[str] | None:
     values = None if statistics is ... else statistics(X)
     if values is None or values is ... or transform is ...:
         return None
@@ -49,7 +53,7 @@ def _check(property_of, statistics, transform):
     return problems
 
 
-def moments(Y):
+def moments(Y: Tensor) -> list[str]:
     """Channels whose mean is not 0 or whose variance is not 1."""
     pairs = zip(Y.mean(0).tolist(), Y.var(0, correction=0).tolist(), strict=True)
     return [
@@ -59,7 +63,7 @@ def moments(Y):
     ]
 
 
-def uniform(Y):
+def uniform(Y: Tensor) -> list[str]:
     wanted = torch.linspace(-(3**0.5), 3**0.5, len(Y))[:, None]
     far = (Y.sort(0).values - wanted).abs().amax(0) / 12**0.5
     return moments(Y) or [
@@ -68,7 +72,7 @@ def uniform(Y):
     ]
 
 
-def white(Y, block=6):
+def white(Y: Tensor, block: int = 6) -> list[str]:
     R = torch.corrcoef(Y.T).triu(1)
     R = R * torch.block_diag(*[torch.ones(block, block)] * (6 // block))
     i, j = divmod(R.abs().argmax().item(), 6)
@@ -76,14 +80,14 @@ def white(Y, block=6):
     return moments(Y) + far * (abs(R[i, j]) > 0.02).item()
 
 
-def blocks(Y):
+def blocks(Y: Tensor) -> list[str]:
     shared = torch.linalg.lstsq(SCALED[:, :BLOCK], Y[:, :BLOCK]).solution
     other = (SCALED[:, :BLOCK] @ shared - Y[:, :BLOCK]).abs().amax(0) > 0.05
     mixed = [f"channel {c} contains channels of the other block" for c in range(BLOCK)]
     return white(Y, BLOCK) + [m for m, bad in zip(mixed, other, strict=True) if bad]
 
 
-def low_rank(Y):
+def low_rank(Y: Tensor) -> list[str]:
     before = torch.linalg.eigvalsh(SCALED.T @ SCALED / len(SCALED)).flip(0)
     before[:RANK] = 1
     wanted, found = before.sort().values, torch.linalg.eigvalsh(torch.cov(Y.T))
@@ -93,7 +97,7 @@ def low_rank(Y):
     return [f"the variances along the directions are {found}, not {wanted}"]
 
 
-def sparse(Y):
+def sparse(Y: Tensor) -> list[str]:
     zero, flipped = (Y == 0).float().mean(0), Y * (X - X.mean(0)) < 0
     problems = [
         f"{share:.0%} of channel {c} are exactly 0; it should be near a half"
@@ -103,10 +107,16 @@ def sparse(Y):
     return problems + ["some values have changed their sign"] * bool(flipped.any())
 
 
-def own(Y):
+def own(Y: Tensor) -> list[str]:
     same = torch.allclose(Y, SCALED, atol=1e-2)
     return ["this is the standardization of batch norm itself"] * same
 
 
-IDEAS = {"uniform": uniform, "white": white, "blocks": blocks, "low rank": low_rank}
-IDEAS |= {"sparse": sparse, "own": own}
+IDEAS: dict[str, Callable[[Tensor], list[str]]] = {
+    "uniform": uniform,
+    "white": white,
+    "blocks": blocks,
+    "low rank": low_rank,
+    "sparse": sparse,
+    "own": own,
+}
