@@ -281,11 +281,13 @@ def test_check_does_nothing_in_an_answer_that_is_being_checked(answer):
 
 
 def test_an_answer_that_is_being_checked_asserts_nothing_and_grades_nobody(
-    monkeypatch, school
+    monkeypatch, school, capsys
 ):
     monkeypatch.setenv(sandbox.CHECKING, "1")
     assert_right(school / "cyd.py")
     assert grade.grade(school) == []
+    assert cli.main(["check", str(school / "cyd.py")]) == 0
+    assert capsys.readouterr() == ("", "")
 
 
 def test_assert_right_raises_what_is_said(answer):

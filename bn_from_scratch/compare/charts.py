@@ -25,7 +25,11 @@ WIDTH, HEIGHT = 2000, 1000  # of a chart, in units of its drawing
 
 
 class Tick(NamedTuple):
-    """A number beside an axis."""
+    """A number beside an axis.
+
+    >>> Tick(at=0.5, text="10", power="-3")
+    Tick(at=0.5, text='10', power='-3')
+    """
 
     at: float  # its place between the ends of the axis, in [0, 1]
     text: str
@@ -33,7 +37,11 @@ class Tick(NamedTuple):
 
 
 class Stroke(NamedTuple):
-    """A line along a curve."""
+    """A line along a curve.
+
+    >>> Stroke("loss0", "torch builtin", width=2.4, dashes=(10, 5)).offset
+    0
+    """
 
     curve: str  # the name of the curve
     look: str  # classes
@@ -43,7 +51,11 @@ class Stroke(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """A rectangle, in units of the drawing."""
+    """A rectangle, in units of the drawing.
+
+    >>> Bar("torch ours", x=0, y=400, width=100, height=HEIGHT - 400).height
+    600
+    """
 
     look: str  # classes
     x: int
@@ -54,7 +66,11 @@ class Bar(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """A drawing of WIDTH x HEIGHT, its grid and its ticks."""
+    """A drawing of WIDTH x HEIGHT, its grid and its ticks.
+
+    >>> Chart("the loss falls", [Tick(0.0, "1"), Tick(1.0, "2")], []).grid
+    'M0,1000H2000M0,0H2000'
+    """
 
     alt: str  # what it shows, in words
     y_ticks: Sequence[Tick]

@@ -26,7 +26,12 @@ def losses(runs: list[Run]) -> np.ndarray:
 
 
 class Distances(NamedTuple):
-    """How far each run is from a reference run, ready for a logarithmic axis."""
+    """How far each run is from a reference run, ready for a logarithmic axis.
+
+    >>> runs = [{"loss": [2.0, 1.5]}, {"loss": [2.0, 1.25]}]
+    >>> distances({"runs": runs, "agreement": {"tolerance": 1e-3}}).values.tolist()
+    [[0.0, 0.0], [0.0, 0.25]]
+    """
 
     values: np.ndarray  # [runs, points], the largest in each stretch of steps
     steps: np.ndarray  # [points], the last step of each stretch, counted from 1
