@@ -441,13 +441,19 @@ class Halved(bn.BatchNorm):
 
 
 @pytest.mark.parametrize(
-    "cls", [bn.BatchNorm, bn.FrozenBatchNorm, bn.combine("sync", "renorm"), Halved]
+    ("cls", "own"),
+    [
+        (bn.BatchNorm, {"frozen"}),
+        (bn.FrozenBatchNorm, set()),
+        (bn.combine("sync", "renorm"), {"axis_name", "r_max"}),
+        (Halved, {"half"}),
+    ],
 )
-def test_a_layer_shows_what_a_user_gives(cls):
+def test_a_layer_shows_what_a_user_gives(cls, own):
     """Flax fills in `parent`; what a subclass adds is given by name."""
     parameters = inspect.signature(cls).parameters
     by_place = [k for k, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert by_place == ["num_features", "num_dims", "eps", "momentum", "dtype"]
-    assert "parent" not in parameters and "name" in parameters
+    assert parameters.keys() >= {"name", *own} and "parent" not in parameters
     with pytest.raises(TypeError):
         cls(4, 2, 1e-5, 0.1, "float32", None)

@@ -52,6 +52,9 @@ class BatchNorm(nn.Module):
     >>> Y, moved = layer.apply(variables, X, training=True, mutable=["batch_stats"])
     >>> Y.shape, moved["batch_stats"]["moving_mean"].shape
     ((8, 4, 4, 3), (3,))
+
+    The methods below are the seams for subclasses: those under State make and change
+    what is kept, those under Forward and Steps are what a variant overrides.
     """
 
     num_features: int | tuple[int, ...] | None = None
