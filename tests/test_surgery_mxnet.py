@@ -530,6 +530,7 @@ def test_settings_that_gluon_has_not():
     ("words", "message"),
     [
         ({"axis": (1, 2)}, "has one channel axis; got axis=(1, 2)"),
+        ({"axis": ()}, "has one channel axis; got axis=()"),
         ({"momentum": None}, "needs a momentum; got None"),
         (
             {"statistics": "batch"},

@@ -224,3 +224,8 @@ def test_every_replica_must_come_to_the_layer(calls):
     message = "^not every replica came to this synchronized layer$"
     with pytest.raises(RuntimeError, match=message):
         run_in_training(net, [3, 3, 3])
+
+
+def test_a_replica_alone_has_its_own_sum():
+    v = mxnet.np.array([1.0, 2.0])
+    assert bn.SyncBatchNorm(2).all_reduce(v) is v
