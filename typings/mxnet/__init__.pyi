@@ -8,8 +8,11 @@ Any.
 from typing import Any
 
 from . import gluon as gluon
+from . import initializer as initializer
 from . import operator as operator
 from . import optimizer as optimizer
+
+init = initializer
 
 class Context:
     def __enter__(self) -> Context: ...
