@@ -1,0 +1,13 @@
+"""What bn_from_scratch inherits of Keras, for pyright; all else is Any."""
+
+from typing import Any
+
+class Layer:
+    trainable: Any
+    get_config: Any
+    from_config: Any
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def __getattr__(self, name: str) -> Any: ...
+
+def __getattr__(name: str) -> Any: ...
