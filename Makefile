@@ -45,6 +45,8 @@ lint: .venv/ready
 	$(UV) run ruff check .
 	$(UV) run ruff format --check .
 	$(UV) run lint-imports
+	$(UV) run pyright
+	PYTHONPATH=.:typings $(UV) run pyright --verifytypes bn_from_scratch --ignoreexternal
 
 .venv/ready: pyproject.toml | $(UV)
 	$(UV) sync
