@@ -103,14 +103,23 @@ class Comparison:
             key for key, value in found if key[1] != END and self.matches(key, value)
         }
 
-    def changed(self, mistakes: Iterable[Mistake]) -> set[Key]:
+    def changed(self, mistakes: Iterable[Mistake]) -> frozenset[Key]:
         """The keys that these mistakes change."""
-        found = dict(self.predictions(mistakes))
-        return {
-            key
-            for key, right in self.right.items()
-            if key not in found or not _same(found[key], right, self._tolerance(key))
-        }
+        names = [m.name for m in mistakes]
+        return _changed(self.name, self.framework, *names)
+
+
+@functools.lru_cache(None)  # whatever was observed
+def _changed(task, framework, *names):
+    mistakes = [m for m in MISTAKES if m.name in names]
+    found = dict(predictions(task, framework, mistakes))
+    tolerances = {case.name: case.tolerance for case in tasks.cases(task, framework)}
+    return frozenset(
+        key
+        for key, right in predictions(task, framework, ())
+        if right is not None
+        and (key not in found or not _same(found[key], right, tolerances[key[0]]))
+    )
 
 
 def predictions(
