@@ -294,6 +294,119 @@ def test_a_view_is_written_as_it_reads(framework, tmp_path):
     assert_same(state_of(path, from_=framework), {"bn": state})
 
 
+# --- Two names stay two --------------------------------------------------------------
+
+
+def test_two_layers_that_differ_in_a_slash_stay_two(tmp_path):
+    load_or_skip("torch"), load_or_skip("tensorflow")
+    given = content("torch", **{"a/b": 3, "a.b": 4, "a/c": 5})
+    files.write(tmp_path / "a.safetensors", given)
+    expected = {path: norm.state for path, norm in given.norms.items()}
+    assert_same(state_of(tmp_path / "a.safetensors"), expected)
+    port(tmp_path / "a.safetensors", "torch", tmp_path / "b.pt")
+    assert_same(state_of(tmp_path / "b.pt"), expected)
+    message = "two names must stay two; a.b and a/b would both be a.b: rename one"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        port(tmp_path / "b.pt", "tensorflow", tmp_path / "b.weights.h5")
+    del given.norms["a.b"], expected["a.b"]
+    files.write(tmp_path / "b.pt", given)
+    port(tmp_path / "b.pt", "tensorflow", tmp_path / "b.weights.h5")
+    expected = {path.replace("/", "."): state for path, state in expected.items()}
+    assert_same(state_of(tmp_path / "b.weights.h5"), expected)
+
+
+def safetensors_names(path):
+    arrays = {f"a/b/{k}": v for k, v in vectors().items()}
+    arrays |= {f"a.b.{k}": v for k, v in vectors().items()}
+    training.save_weights(path, arrays)
+    return "a.b.beta", "a/b/beta", "a.b.beta"
+
+
+def safetensors_without_a_layer(path):
+    arrays = {f"bn.{k}": v for k, v in vectors().items()}
+    training.save_weights(path, arrays | {".gamma": np.ones(3), "gamma": np.ones(3)})
+    return ".gamma", "gamma", "gamma"
+
+
+def collections_of_flax(path):
+    names = "params.bn.scale", "params.bn.mean", "batch_stats.bn.mean"
+    arrays = {name: np.ones(3) for name in (*names, "batch_stats.bn.var")}
+    training.save_weights(path, arrays)
+    return "batch_stats.bn.mean", "params.bn.mean", "bn.mean"
+
+
+def tree_of_flax(path):
+    load_or_skip("jax")
+    from flax import serialization
+
+    norm = {"mean": np.ones(3), "var": np.ones(3)}
+    tree = {"batch_stats": {"a": {"b": norm}, "a.b": norm}}
+    path.write_bytes(serialization.msgpack_serialize(tree))
+    return "batch_stats/a/b/mean", "batch_stats/a.b/mean", "batch_stats.a.b.mean"
+
+
+def spellings_of_gluon(path):
+    mxnet = load_or_skip("mxnet") and __import__("mxnet")
+    names = "arg:bn_gamma", "aux:bn_moving_mean", "aux:bn_running_mean"
+    mxnet.npx.save(str(path), {name: mxnet.np.ones(3) for name in names})
+    return "aux:bn_moving_mean", "aux:bn_running_mean", "bn.running_mean"
+
+
+def names_of_keras(path):
+    load_or_skip("tensorflow")
+    import keras
+
+    norm = keras.layers.BatchNormalization
+    inner = keras.Sequential([keras.Input((3,)), norm(name="b")], name="a")
+    layers = [keras.Input((3,)), inner, norm(name="a.b")]
+    keras.Sequential(layers).save(path)
+    inner = "/layers/sequential/layers/batch_normalization"
+    return "/layers/batch_normalization", inner, "a.b"
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("a.safetensors", safetensors_names),
+        ("a.safetensors", safetensors_without_a_layer),
+        ("a.safetensors", collections_of_flax),
+        ("a.msgpack", tree_of_flax),
+        ("a.params", spellings_of_gluon),
+        ("a.keras", names_of_keras),
+    ],
+)
+def test_two_names_that_would_be_one_are_refused(name, make, tmp_path):
+    path = tmp_path / name
+    first, second, both = make(path)
+    message = (
+        f"{path} cannot be carried: two names must stay two; {first} and {second} "
+        f"would both be {both}: rename one"
+    )
+    with pytest.raises(ValueError) as raised:
+        files.read(path)
+    assert str(raised.value) == message
+
+
+def test_a_layer_beside_its_own_parameter(tmp_path):
+    """In a tree of Flax a name is an array or holds arrays."""
+    load_or_skip("jax")
+    given = content("jax", **{"bn": 3, "bn.scale": 3})
+    message = "params.bn.scale.scale would be inside an array: rename its layer"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        files.write(tmp_path / "a.msgpack", given)
+
+
+def test_a_kernel_beside_a_weight_stays(tmp_path):
+    arrays = {f"bn.{k}": v for k, v in vectors().items()}
+    arrays |= {"conv.kernel": np.ones(2), "conv.weight": np.ones(3)}
+    training.save_weights(tmp_path / "a.safetensors", arrays)
+    others = files.read(tmp_path / "a.safetensors").others
+    assert {k: v.size for k, v in others.items()} == {
+        "conv.kernel": 2,
+        "conv.weight": 3,
+    }
+
+
 # --- safetensors: whose names are these? ---------------------------------------------
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from bn_from_scratch import lenet, spec
-from bn_from_scratch.port import words
+from bn_from_scratch.port import names, words
 from bn_from_scratch.port.content import NEUTRAL, OURS, Content
 
 # Values per channel in training: of every layer, of each by its path, or unknown.
@@ -51,14 +51,14 @@ def translate(content: Content, to: str, values: Counts = None) -> Content:
     without it the variance stays, and so does every prediction.
     """
     variances = translated_variances(content, to, values)
-    norms = {}
+    norms = []
     for path, norm in content.norms.items():
         state = norm.state | {"moving_var": variances[path]}
         state = {name: state[name] for name in OURS if name in state}
         filled = _to_fill(norm, to)
-        place = path or ("batch_norm" if to == "tensorflow" else "")
-        norms[place] = replace(norm, state=state, own={}, config=None, filled=filled)
-    weights = channels_first(content)
+        norm = replace(norm, state=state, own={}, config=None, filled=filled)
+        norms.append((path, _place(path, to), norm))
+    norms, weights = names.unique(norms), channels_first(content)
     return replace(
         content, framework=to, norms=norms, others=laid_out(weights, to), left=()
     )
@@ -100,6 +100,13 @@ def laid_out(weights: dict[str, np.ndarray], framework: str) -> dict[str, np.nda
     if framework in words.CHANNELS_LAST:
         return {k: lenet.to_channels_last(k, v) for k, v in weights.items()}
     return weights
+
+
+def _place(path, to):
+    """The name of a layer there: Keras wants one, and none with a slash."""
+    if to == "tensorflow":
+        return path.replace("/", ".") or "batch_norm"
+    return path
 
 
 def _to_fill(norm, to):

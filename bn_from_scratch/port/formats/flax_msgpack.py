@@ -29,7 +29,7 @@ def read(path: Path) -> Content:
     kinds = KINDS if isinstance(tree, dict) else ()  # without gamma and beta: no params
     if not any(isinstance(tree.get(kind), dict) for kind in kinds):
         raise ValueError("it holds no {'params': ..., 'batch_stats': ...}")
-    return from_flat(_flattened(tree))
+    return from_flat(names.unique(_leaves(tree)))
 
 
 def write(path: Path, content: Content) -> None:
@@ -41,6 +41,8 @@ def write(path: Path, content: Content) -> None:
         node = tree
         for key in place:
             node = node.setdefault(key, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"{name} would be inside an array: rename its layer")
         node[own] = array
     Path(path).write_bytes(serialization.msgpack_serialize(tree))
 
@@ -53,14 +55,14 @@ def save_model(trainer: Any, path: Path) -> None:
 
 def from_flat(flat: dict[str, np.ndarray]) -> Content:
     """A `Content` from {"params.bn1.scale": array, "batch_stats.bn1.mean": ...}."""
-    ours, left = {}, []
+    ours, left = [], []
     for name, array in flat.items():
         kind, _, rest = name.partition(".")
         if kind in KINDS:
-            ours[rest] = array
+            ours.append((name, rest, array))
         else:
             left.append(name)
-    content = names.split(ours, FRAMEWORK)
+    content = names.split(names.unique(ours), FRAMEWORK)
     return replace(content, left=(*content.left, *left))
 
 
@@ -76,13 +78,11 @@ def to_flat(content: Content) -> dict[str, np.ndarray]:
     return flat
 
 
-def _flattened(tree, prefix=""):
-    """{dotted path: array} of a tree of dicts."""
-    flat = {}
+def _leaves(tree, path=()):
+    """(keys joined by slashes, by dots, value) of each leaf of nested dicts."""
     for key, value in tree.items():
-        name = f"{prefix}{key}"
+        place = (*path, str(key))
         if isinstance(value, dict):
-            flat |= _flattened(value, f"{name}.")
+            yield from _leaves(value, place)
         else:
-            flat[name] = value
-    return flat
+            yield "/".join(place), ".".join(place), value

@@ -26,8 +26,8 @@ def read(path: Path) -> Content:
         raise ValueError(f"MXNet cannot read it: {reason}") from None
     if not isinstance(loaded, dict):
         raise ValueError("its arrays have no names: net.save_parameters(path)")
-    flat = {_dotted(name): v.asnumpy() for name, v in loaded.items()}
-    return names.split(flat, FRAMEWORK)
+    entries = ((name, _dotted(name), v.asnumpy()) for name, v in loaded.items())
+    return names.split(names.unique(entries), FRAMEWORK)
 
 
 def write(path: Path, content: Content) -> None:

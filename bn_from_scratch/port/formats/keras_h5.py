@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bn_from_scratch.port import words
+from bn_from_scratch.port import names, words
 from bn_from_scratch.port.content import NEUTRAL, OURS, Content, Norm
 
 LAYERS = "layers"  # where a model keeps its layers, under the names of their classes
@@ -28,7 +28,8 @@ def content(
     absent: that of the others.
     """
     norms, others, left = {}, {}, []
-    for path, kind, arrays in _layers(file, size):
+    layers = names.unique(_layers(file, size))
+    for path, (kind, arrays) in layers.items():
         said = configs.get(path, {})
         if _is_norm(kind, said, arrays):
             norms[path], more = _norm(
@@ -36,8 +37,8 @@ def content(
             )
             left += [f"{path}.{i}" for i in more]
         else:  # a convolution or a dense layer, or a LeNet is not made of it
-            names = ("weight", "bias")
-            others |= {f"{path}.{n}": v for n, v in zip(names, arrays, strict=False)}
+            own = ("weight", "bias")
+            others |= {f"{path}.{n}": v for n, v in zip(own, arrays, strict=False)}
             left += [f"{path}.{i}" for i in range(2, len(arrays))]
     return Content("tensorflow", norms, others, tuple(left))
 
@@ -57,10 +58,12 @@ def _norm(path, kind, said, arrays, absent):
     scratch = said.get("class_name") == "BatchNorm" or (
         not said and kind.startswith(SCRATCH) and not kind.startswith(NATIVE)
     )
-    names = (*_present(path, config, arrays, absent), *OURS[2:])
-    if len(arrays) < len(names):
-        raise ValueError(f"{path} must have {len(names)} arrays; it has {len(arrays)}")
-    state = dict(zip(names, arrays, strict=False))
+    present = (*_present(path, config, arrays, absent), *OURS[2:])
+    if len(arrays) < len(present):
+        raise ValueError(
+            f"{path} must have {len(present)} arrays; it has {len(arrays)}"
+        )
+    state = dict(zip(present, arrays, strict=False))
     own = {str(i): v for i, v in enumerate(state.values())}
     eps, momentum = _settings(config, scratch)
     norm = Norm(state, own, scratch, eps, momentum, config=config or None)
@@ -91,13 +94,15 @@ def _settings(config, scratch):
 
 
 def _layers(group, size, path=(), container=False):
-    """The layers that have arrays, in the order of the file: path, class, arrays.
+    """The layers that have arrays, in the order of the file: its group, the path, and
+    (the class, the arrays).
 
     A layer is known by its name where a model holds it, else by its place.
     """
     own = _child(group, "vars")
     if own is not None and len(own) and all(map(str.isdigit, own)):
-        yield ".".join(path), group.name.rpartition("/")[2], _arrays(own, size)
+        kind = group.name.rpartition("/")[2]
+        yield group.name, ".".join(path), (kind, _arrays(own, size))
     for key in group:
         child = _child(group, key)
         if key == "vars" or child is None:

@@ -21,7 +21,7 @@ def read(path: Path, framework: str | None = None) -> Content:
     try:
         with safetensors.safe_open(path, "numpy") as file:
             said = (file.metadata() or {}).get(settings.KEY)
-            flat = {k.replace("/", "."): file.get_tensor(k) for k in file.keys()}
+            flat = names.dotted({k: file.get_tensor(k) for k in file.keys()})
     except (safetensors.SafetensorError, TypeError) as error:  # TypeError: bfloat16
         raise ValueError(f"safetensors cannot read it: {error}") from None
     framework = framework or _recognized(flat)
