@@ -1,7 +1,9 @@
 """Files as the frameworks write them, and files that are wrong in every way."""
 
+import gzip
 import io
 import pickle
+import tarfile
 import zipfile
 from dataclasses import replace
 
@@ -468,6 +470,118 @@ def test_settings_that_are_none(tmp_path):
             files.read(path)
 
 
+# --- The content tells, not the suffix -----------------------------------------------
+
+
+RENAMED = [
+    ("a.pt", "model.pth.tar"),
+    ("a.pt", "pytorch_model.bin"),
+    ("a.pt", "epoch=3.ckpt"),
+    ("a.pt", "a.safetensors"),
+    ("legacy.pt", "weights"),
+    ("a.keras", "a.h5"),
+    ("a.weights.h5", "a.keras"),
+    ("a.weights.h5", "a.hdf5"),
+    ("a.weights.h5", "best.ckpt"),
+    ("a.msgpack", "checkpoint_10"),
+    ("a.params", "a.params.bin"),
+    ("a.safetensors", "a.bin"),
+    ("a.safetensors", "a.pt"),
+    ("a.npz", "a.ckpt"),
+]
+
+
+@pytest.mark.parametrize(("name", "renamed"), RENAMED)
+def test_the_content_tells_the_format(name, renamed, tmp_path):
+    framework = WRITTEN.get(name, "torch")
+    load_or_skip(framework)
+    given, path = content(framework), tmp_path / name
+    if name in WRITTEN:
+        files.write(path, given)
+    elif name == "legacy.pt":
+        import torch
+
+        files.write(path, given)
+        state = torch.load(path, weights_only=True)
+        torch.save(state, path, _use_new_zipfile_serialization=False)
+    else:
+        np.savez(path, **{f"bn.{k}": v for k, v in given.norms["bn"].state.items()})
+    path.rename(tmp_path / renamed)
+    expected = {"bn": given.norms["bn"].state}
+    assert_same(state_of(tmp_path / renamed), expected)
+    assert files.target(tmp_path / renamed, "jax").name == (
+        {"weights": "weights", "checkpoint_10": "checkpoint_10"}.get(
+            renamed, renamed.removesuffix(".tar").rpartition(".")[0]
+        )
+        + ".msgpack"
+    )
+
+
+def script(path):
+    import torch
+
+    torch.jit.save(torch.jit.script(torch.nn.BatchNorm1d(3)), path)
+    return (
+        "it is a TorchScript archive, a program with its weights: "
+        "torch.save(torch.jit.load(path).state_dict(), new_path), then carry that"
+    )
+
+
+def program(path):
+    """As torch.export.save names what is in it; to run it takes 8 s."""
+    with zipfile.ZipFile(path, "w") as file:
+        for name in ("data/weights/weight_0", "models/model.json", "archive_format"):
+            file.writestr(f"a/{name}", "")
+    return (
+        "it is a program of torch.export with its weights: "
+        "torch.save(torch.export.load(path).state_dict, new_path), then carry that"
+    )
+
+
+def pointer(path):
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\n")
+    return "it is a pointer of Git LFS: fetch the file itself"
+
+
+def web_page(path):
+    path.write_text("<!DOCTYPE html><title>Sign in</title>")
+    return "it is a web page: download the file itself"
+
+
+def packed(path):
+    path.write_bytes(gzip.compress(b"weights"))
+    return "it is packed by gzip: unpack it first"
+
+
+def archive(path):
+    with tarfile.open(path, "w") as file:
+        file.addfile(tarfile.TarInfo("weights"))
+    return "it is a tar archive: unpack it first"
+
+
+def checkpoint(path):
+    path.write_bytes(bytes(100) + b"\x57\xfb\x80\x8b\x24\x75\x47\xdb")
+    return (
+        "it is a checkpoint of TensorFlow: load it into the model, "
+        'then model.save("x.keras")'
+    )
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize(
+    "make", [script, program, pointer, web_page, packed, archive, checkpoint]
+)
+@pytest.mark.parametrize("name", ["a.pt2", "a.keras"])
+def test_what_holds_no_plain_weights_is_told(make, name, tmp_path):
+    if make is script:
+        load_or_skip("torch")
+    path = tmp_path / name
+    reason = make(path)
+    with pytest.raises(ValueError) as raised:
+        files.read(path)
+    assert str(raised.value) == f"{path} cannot be carried: {reason}"
+
+
 # --- Wrong files ---------------------------------------------------------------------
 
 
@@ -766,8 +880,6 @@ def test_a_file_that_comes_back_with_other_layers(tmp_path, monkeypatch, lost):
 @pytest.mark.parametrize(
     ("source", "to", "out", "message"),
     [
-        ("a.onnx", "torch", None, "a file to carry ends in one of .pt, .pth, .keras, "),
-        ("a.h5", "torch", None, "a file to carry ends in one of .pt, .pth, .keras, "),
         (
             "a.pt",
             "caffe",
@@ -791,6 +903,18 @@ def test_a_file_that_comes_back_with_other_layers(tmp_path, monkeypatch, lost):
 def test_suffixes(source, to, out, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         port(source, to, out)
+
+
+def test_a_source_of_no_known_format(tmp_path):
+    for name in ("a.onnx", "a.ckpt", "a"):
+        (tmp_path / name).write_bytes(PNG)
+        message = (
+            f"{tmp_path / name} cannot be carried: its content is of no format known "
+            "here, of .pt, .pth, .keras, .weights.h5, .h5, .hdf5, .msgpack, .params, "
+            ".safetensors, .npz"
+        )
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            port(tmp_path / name, "torch", tmp_path / "b.pt")
 
 
 def test_sources_and_folders_that_are_not_there(tmp_path):

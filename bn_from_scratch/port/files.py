@@ -1,4 +1,8 @@
-"""A file of any format to a `Content` and back; the suffix says which format it is."""
+"""A file of any format to a `Content` and back.
+
+What is read is told by its content; the suffix says what is written, and stands in
+where the content tells nothing.
+"""
 
 import importlib
 from collections.abc import Callable
@@ -7,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bn_from_scratch import backends
-from bn_from_scratch.port import content
+from bn_from_scratch.port import content, recognize
 from bn_from_scratch.port.content import NEUTRAL, Content
 from bn_from_scratch.port.words import TITLES
 
@@ -18,9 +22,20 @@ FORMATS: dict[
     ".pth": ("torch", "torch_pt"),
     ".keras": ("tensorflow", "keras_file"),
     ".weights.h5": ("tensorflow", "keras_file"),
+    ".h5": ("tensorflow", "keras_file"),
+    ".hdf5": ("tensorflow", "keras_file"),
     ".msgpack": ("jax", "flax_msgpack"),
     ".params": ("mxnet", "gluon_params"),
     ".safetensors": (None, "safetensors_file"),
+    ".npz": (None, "npz_file"),
+}
+FRAMEWORKS = {module: framework for framework, module in FORMATS.values()}
+OTHERS = (".pth.tar", ".bin", ".ckpt")  # of several formats: their content tells
+WRITTEN = {  # the formats that are written for each framework
+    "torch": (".pt", ".pth", ".safetensors"),
+    "tensorflow": (".keras", ".weights.h5"),
+    "jax": (".msgpack", ".safetensors"),
+    "mxnet": (".params", ".safetensors"),
 }
 WITH_SETTINGS = (".pt", ".pth", ".weights.h5", ".safetensors")  # JSON beside arrays
 CUSTOMARY = {
@@ -46,9 +61,14 @@ def read(
     norms; OSError where there is none.
     """
     path = Path(path)
-    framework, module = _format(path)
     if absent not in (None, *NEUTRAL):
         raise ValueError(f"gamma or beta can be absent; got {absent!r}")
+    try:
+        name = recognize.module(path) if path.is_file() else None
+        name = name or _module_by_suffix(path)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be carried: {error}") from None
+    framework = FRAMEWORKS[name]
     if framework and from_ not in (None, framework):
         raise ValueError(f"{path} is a file of {TITLES[framework]}, not of {from_}")
     options = {}
@@ -58,19 +78,19 @@ def read(
         options = {"absent": absent}
     path.open("rb").close()  # absent or a folder: the system's own words
     try:
-        return check(module.read(path, **options))
+        return check(_module(name).read(path, **options))
     except ValueError as error:
         raise ValueError(f"{path} cannot be carried: {error}") from None
 
 
 def write(path: str | PathLike[str], given: Content) -> None:
     """Write a `Content` in the format of the path's suffix."""
-    _format(path)[1].write(Path(path), given)
+    _module(FORMATS[suffix(path)][1]).write(Path(path), given)
 
 
 def save_model(path: str | PathLike[str], trainer: Any) -> None:
     """Save a trained model as its framework itself does."""
-    _format(path)[1].save_model(trainer, Path(path))
+    _module(FORMATS[suffix(path)][1]).save_model(trainer, Path(path))
 
 
 def target(
@@ -81,14 +101,11 @@ def target(
         known = ", ".join(backends.NAMES)
         raise ValueError(f"a file can be carried to {known}; got {to!r}")
     if out is None:
-        return Path(str(source).removesuffix(suffix(source)) + CUSTOMARY[to])
-    own = [s for s, (framework, _) in FORMATS.items() if framework == to]
-    if to != "tensorflow":  # Keras reads none
-        own.append(".safetensors")
-    if suffix(out) not in own:
-        raise ValueError(
-            f"a file of {TITLES[to]} ends in {' or '.join(own)}; got {out}"
-        )
+        known = (s for s in (*OTHERS, *FORMATS) if str(source).endswith(s))
+        return Path(str(source).removesuffix(next(known, "")) + CUSTOMARY[to])
+    if not Path(out).name.endswith(WRITTEN[to]):
+        known = " or ".join(WRITTEN[to])
+        raise ValueError(f"a file of {TITLES[to]} ends in {known}; got {out}")
     return Path(out)
 
 
@@ -98,9 +115,18 @@ def suffix(path: str | PathLike[str]) -> str:
         if Path(path).name.endswith(known):
             return known
     known = ", ".join(FORMATS)
-    raise ValueError(f"a file to carry ends in one of {known}; got {path}")
+    raise ValueError(f"a file to write ends in one of {known}; got {path}")
 
 
-def _format(path):
-    framework, module = FORMATS[suffix(path)]
-    return framework, importlib.import_module(f"{__package__}.formats.{module}")
+def _module_by_suffix(path):
+    """For a file whose content tells nothing: the module says what is wrong with it."""
+    for known, (_, name) in FORMATS.items():
+        if path.name.endswith(known):
+            return name
+    path.open("rb").close()  # absent or a folder: the system's own words
+    known = ", ".join(FORMATS)
+    raise ValueError(f"its content is of no format known here, of {known}")
+
+
+def _module(name):
+    return importlib.import_module(f"{__package__}.formats.{name}")

@@ -1,4 +1,4 @@
-"""A module per file format, each with the same three functions.
+"""A module per file format, each with the same functions; .npz is only read.
 
 read(path)                  -> Content; ValueError with what is wrong with the file
 write(path, content)        in the framework's own words and layout

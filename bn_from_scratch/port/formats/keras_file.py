@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bn_from_scratch import backends
-from bn_from_scratch.port import settings
+from bn_from_scratch.port import recognize, settings
 from bn_from_scratch.port.content import Content
 from bn_from_scratch.port.formats import keras_h5
 
@@ -81,10 +81,12 @@ def _side_by_side(content):
 
 def _opened(path):
     """The bytes of the HDF5 file, and {path of a layer: its description}."""
-    if path.suffix != ".keras":
-        return path.read_bytes(), {}
+    blob = path.read_bytes()
+    zipped = blob.startswith(b"PK") or path.suffix == ".keras"
+    if not zipped or blob.startswith(recognize.HDF5):
+        return blob, {}
     try:
-        with zipfile.ZipFile(path) as file:
+        with zipfile.ZipFile(io.BytesIO(blob)) as file:
             config = json.loads(file.read(CONFIG))
             return file.read(WEIGHTS), dict(_described(config))
     except (zipfile.BadZipFile, zlib.error, EOFError, LookupError) as error:

@@ -21,7 +21,8 @@ def read(path: Path) -> Content:
     import torch
 
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb") as file:  # given a path, it goes by the suffix
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the parser raises whatever it stumbles over
         raise ValueError(_reason(error)) from None
     state_dict = _state_dict_of(loaded, torch)
