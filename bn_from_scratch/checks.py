@@ -132,13 +132,22 @@ def check_features(
     """Raise ValueError unless X has `num_features` channels on `axis`."""
     kept = kept_axes(len(shape), axis)
     sizes = tuple(shape[a] for a in kept)
-    if num_features is None or sizes == tuple_of(num_features):
+    if num_features is None or _agree(sizes, tuple_of(num_features)):
         return
     if len(kept) == 1:
         expected = f"{tuple_of(num_features)[0]} channels on axis {kept[0]}"
     else:
         expected = f"sizes {tuple_of(num_features)} on axes {kept}"
     raise ValueError(f"expected {expected}; X has shape {shape}")
+
+
+def check_known(shape: Shape, axis: Axis) -> None:
+    """Raise ValueError unless there is a size for each channel axis."""
+    shape = tuple(shape)
+    if None in [shape[a] for a in kept_axes(len(shape), axis)]:
+        raise ValueError(
+            f"the layer must know its channels on axis {axis}; X has shape {shape}"
+        )
 
 
 def check_mask(mask_shape: Shape, shape: Shape, axis: Axis) -> tuple[int, ...]:
@@ -151,14 +160,19 @@ def check_mask(mask_shape: Shape, shape: Shape, axis: Axis) -> tuple[int, ...]:
     full = tuple(1 if a in kept else size for a, size in enumerate(shape))
     short = tuple(size for a, size in enumerate(shape) if a not in kept)
     for wanted in (full, short):
-        if len(mask_shape) == len(wanted) and all(
-            None in pair or pair[0] == pair[1]
-            for pair in zip(mask_shape, wanted, strict=True)
-        ):
+        if _agree(mask_shape, wanted):
             return tuple(-1 if size is None else size for size in full)
     raise ValueError(
         f"the mask must have shape {short} or {full}; it has shape {mask_shape}"
     )
+
+
+def _agree(shape: tuple[int | None, ...], wanted: tuple[int | None, ...]) -> bool:
+    """The same sizes, as far as they are known?"""
+    if len(shape) != len(wanted):
+        return False
+    pairs = zip(shape, wanted, strict=True)
+    return all(None in pair or pair[0] == pair[1] for pair in pairs)
 
 
 def tuple_of(num_features: Size | tuple[Size, ...]) -> tuple[Size, ...]:

@@ -284,7 +284,7 @@ def test_float16_uses_float32_statistics(bn):
     X, dY, state = comparison.make_case((64, 5))
     X = (300 * X).astype("float16")
     state = {name: value.astype("float32") for name, value in state.items()}
-    layer = bn.BatchNorm(5, 2)
+    layer = bn.BatchNorm(5, 2, dtype="float16")  # Keras answers in the layer's dtype
     for training in (True, False):
         got = bn.probe(layer, X, dY.astype("float16"), training=training, state=state)
         want = comparison.expected(X, dY, state, training=training)

@@ -541,7 +541,8 @@ def test_fused_takes_16_bit_input(bn):
     X, dY, state = make_case((64, 5))
     X, dY = (300 * X).astype("float16"), dY.astype("float16")
     state = {name: value.astype("float32") for name, value in state.items()}
-    got = bn.probe(bn.FusedBatchNorm(5, 2), X, dY, training=True, state=state)
+    layer = bn.FusedBatchNorm(5, 2, dtype="float16")
+    got = bn.probe(layer, X, dY, training=True, state=state)
     want = reference.expected(train(), X, dY, state)
     assert got["Y"].dtype == got["dX"].dtype == np.float16
     assert got["dgamma"].dtype == got["moving_var"].dtype == np.float32

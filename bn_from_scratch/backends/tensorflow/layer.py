@@ -4,9 +4,7 @@ A variant is a subclass that overrides one step: `batch_stats` (where the statis
 come from), `operands` (what `normalize` is given) or `move` (what becomes of them).
 """
 
-import numbers
-from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -21,45 +19,23 @@ from bn_from_scratch.backends.tensorflow.batch_norm import (
     shape_of,
     update_moving,
 )
+from bn_from_scratch.backends.tensorflow.door import Door
+from bn_from_scratch.backends.tensorflow.options import (
+    ARGUMENTS,
+    Constraint,
+    Dtype,
+    Initializer,
+    Regularizer,
+)
+from bn_from_scratch.backends.tensorflow.protocol import initializer_of
 from bn_from_scratch.backends.tensorflow.registry import register
 from bn_from_scratch.spec import EPS, MOMENTUM, Axis
 
-Dtype = str | tf.DType | keras.DTypePolicy | None
-Initializer = float | str | Callable[..., Any]  # a number, or what Keras takes
-Regularizer = str | Callable[..., Any] | None
-Constraint = str | Callable[..., Any] | None
 Operands = tuple[Tensor, Tensor, Tensor, Tensor]  # mean, var, gamma, beta
 
 
-class FrozenOptions(TypedDict, total=False):
-    """What a variant hands on to the layer by name; `frozen` is its own affair."""
-
-    axis: Axis
-    center: bool
-    scale: bool
-    correction: int
-    statistics: str
-    gamma_initializer: Initializer
-    beta_initializer: Initializer
-    moving_mean_initializer: Initializer
-    moving_var_initializer: Initializer
-    gamma_regularizer: Regularizer
-    beta_regularizer: Regularizer
-    gamma_constraint: Constraint
-    beta_constraint: Constraint
-    activity_regularizer: Regularizer
-    trainable: bool
-    name: str | None
-
-
-class LayerOptions(FrozenOptions, total=False):
-    """What a variant hands on to the layer by name."""
-
-    frozen: str | None
-
-
 @register
-class BatchNorm(keras.Layer):
+class BatchNorm(Door):
     """Batch normalization with learned scale and shift.  X [N, *, C] -> same.
 
     `layer(X, training=True)` chooses the mode; `trainable=False` means prediction.
@@ -82,7 +58,6 @@ class BatchNorm(keras.Layer):
     what is kept, those under Forward and Steps are what a variant overrides.
     """
 
-    needs_values: bool = True  # more than one per channel, in this replica
     num_features: int | tuple[int, ...] | None
     num_dims: int | None
     axis: Axis
@@ -100,7 +75,6 @@ class BatchNorm(keras.Layer):
     beta_regularizer: Any
     gamma_constraint: Any
     beta_constraint: Any
-    to_build: dict[str, dict[str, Any]]
     gamma: keras.Variable | None
     beta: keras.Variable | None
     moving_mean: keras.Variable
@@ -143,7 +117,6 @@ class BatchNorm(keras.Layer):
             activity_regularizer=activity_regularizer,
             trainable=trainable,
             dtype=dtype,
-            autocast=False,
             name=name,
         )
         settings = eps, momentum, axis, correction, statistics, frozen
@@ -151,16 +124,14 @@ class BatchNorm(keras.Layer):
         self.num_features, self.num_dims, self.axis = num_features, num_dims, axis
         self.eps, self.momentum, self.correction = eps, momentum, correction
         self.statistics, self.center, self.scale = statistics, center, scale
-        self.gamma_initializer = _initializer(gamma_initializer)
-        self.beta_initializer = _initializer(beta_initializer)
-        self.moving_mean_initializer = _initializer(moving_mean_initializer)
-        self.moving_var_initializer = _initializer(moving_var_initializer)
+        self.gamma_initializer = initializer_of(gamma_initializer)
+        self.beta_initializer = initializer_of(beta_initializer)
+        self.moving_mean_initializer = initializer_of(moving_mean_initializer)
+        self.moving_var_initializer = initializer_of(moving_var_initializer)
         self.gamma_regularizer = keras.regularizers.get(gamma_regularizer)
         self.beta_regularizer = keras.regularizers.get(beta_regularizer)
         self.gamma_constraint = keras.constraints.get(gamma_constraint)
         self.beta_constraint = keras.constraints.get(beta_constraint)
-        self.supports_masking: bool = True
-        self.to_build = {}
         self.add_parameter("gamma", self.gamma_initializer if scale else None)
         self.add_parameter("beta", self.beta_initializer if center else None)
         self.add_statistic("moving_mean", self.moving_mean_initializer)
@@ -171,41 +142,14 @@ class BatchNorm(keras.Layer):
 
     # --- State ---------------------------------------------------------------------
 
-    def add_parameter(self, name: str, initializer: Initializer | None) -> None:
-        """A learned [C]; with None there is none."""
-        setattr(self, name, None)
-        if initializer is not None:
-            settings = "regularizer", "constraint"
-            settings = {key: getattr(self, f"{name}_{key}") for key in settings}
-            self.to_build[name] = settings | {"initializer": initializer}
-
-    def add_statistic(self, name: str, initializer: Initializer, **kwargs: Any) -> None:
-        """A [C] that is state, but not learned."""
-        # Keras's default aggregation lets the averages of replicas drift apart.
-        kwargs |= {"trainable": False, "aggregation": "mean"}
-        self.to_build[name] = kwargs | {"initializer": initializer}
-
-    def add_scalar(self, name: str) -> None:
-        """A number that is state, from 0."""
-        self.add_statistic(name, 0, shape=())
-
     def build(self, shape: tuple[int, ...]) -> None:
         """Make the variables, for X of this shape."""
         if self.num_features is None:
             checks.check_axis(self.axis, len(shape), f"X has shape {tuple(shape)}")
+            checks.check_known(shape, self.axis)
             sizes = spec.stats_shape(shape, self.axis)
             self.num_features = sizes[0] if len(sizes) == 1 else sizes
-        settings = {
-            "shape": checks.tuple_of(self.num_features),
-            "dtype": at_least_float32(self.variable_dtype),
-            "autocast": False,
-        }
-        for name, own in self.to_build.items():
-            own = settings | own
-            if isinstance(own["initializer"], numbers.Number):
-                # Keras's Constant would round it to float32 on the way.
-                own["initializer"] = tf.constant_initializer(own["initializer"])
-            setattr(self, name, self.add_weight(name=name, **own))
+        self.make_variables(at_least_float32(self.variable_dtype))
         self.mark_trainable()
 
     def put(self, enough: bool | Tensor, **values: Tensor) -> None:
@@ -214,31 +158,6 @@ class BatchNorm(keras.Layer):
         new = stats.select(enough, tuple(values.values()), old)
         for v, value in zip(old, new, strict=True):
             v.assign(value)
-
-    @property
-    def frozen(self) -> str | None:
-        """None; "affine": gamma and beta are fixed; "all": the statistics too.
-
-        Like `trainable`, a compiled model heeds it from its next `compile`.
-        """
-        return self._frozen
-
-    @frozen.setter
-    def frozen(self, frozen: str | None) -> None:
-        checks.check_choice("frozen", frozen, checks.FROZEN)
-        self._frozen = frozen
-        self.mark_trainable()
-
-    @keras.Layer.trainable.setter
-    def trainable(self, trainable: bool) -> None:
-        """Also set by a parent, which must not thaw gamma and beta."""
-        keras.Layer.trainable.__set__(self, trainable)
-        self.mark_trainable()
-
-    def mark_trainable(self) -> None:
-        for v in (self.gamma, self.beta):
-            if v is not None:
-                v.trainable = self.trainable and self.frozen is None
 
     # --- Forward -------------------------------------------------------------------
 
@@ -251,19 +170,7 @@ class BatchNorm(keras.Layer):
     ) -> Tensor:
         """`mask`: valid positions.  `update=False` leaves the moving averages alone."""
         training = training and not self.is_fixed()
-        needs = (training or self.predicts_by_batch()) and self.needs_values
-        sizes = self.num_features, self.num_dims
-        checks.check_input(X.shape, X.dtype, self.axis, *sizes, needs)
-        if needs and None in X.shape:  # a graph learns its sizes only when it runs
-            n = spec.values_per_channel(shape_of(X), self.axis)
-            message = "training needs more than one value per channel"
-            tf.debugging.assert_none_equal(n, 1, message=message)
-        if mask is not None:
-            checks.check_mask(mask.shape, X.shape, self.axis)
-            wide: Any = mask
-            if mask.ndim < X.ndim:
-                wide = keras.ops.expand_dims(mask, spec.kept_axes(X.ndim, self.axis))
-            mask = tf.cast(wide, tf.bool)
+        X, mask = self.let_in(X, training, mask)
         if training:
             return self.train_forward(X, mask, update)
         return self.eval_forward(X, mask)
@@ -292,10 +199,6 @@ class BatchNorm(keras.Layer):
 
     def predicts_by_batch(self) -> bool:
         return self.statistics == "batch" and not self.is_fixed()
-
-    def is_fixed(self) -> bool:
-        """`trainable=False` of a batch norm means prediction, as in Keras's own."""
-        return self.frozen == "all" or not self.trainable
 
     # --- The steps a variant overrides ---------------------------------------------
 
@@ -334,32 +237,11 @@ class BatchNorm(keras.Layer):
 
     # --- Files ---------------------------------------------------------------------
 
-    def get_config(self) -> dict[str, Any]:
-        to_file, arguments = keras.saving.serialize_keras_object, self.arguments()
-        config = {name: to_file(value) for name, value in arguments.items()}
-        return super().get_config() | config
-
     def arguments(self) -> dict[str, Any]:
         """{name: value}: what the constructor was given, but for Keras's own."""
-        names = "num_features", "num_dims", "eps", "momentum", "axis", "center", "scale"
-        names += "correction", "statistics", "frozen"
-        names += "gamma_initializer", "beta_initializer"
-        names += "moving_mean_initializer", "moving_var_initializer"
-        names += "gamma_regularizer", "beta_regularizer"
-        names += "gamma_constraint", "beta_constraint"
-        return {name: getattr(self, name) for name in names}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "BatchNorm":
-        from_file = keras.saving.deserialize_keras_object
-        return super().from_config({k: from_file(v) for k, v in config.items()})
+        return {name: getattr(self, name) for name in ARGUMENTS}
 
 
 def at_least_float32(dtype: str) -> str:
     """The dtype of the parameters: 16-bit inputs are normalized in float32."""
     return "float32" if tf.as_dtype(dtype).size < 4 else dtype
-
-
-def _initializer(value: Initializer) -> Any:
-    """A number stays one; of all else Keras makes its initializer."""
-    return value if isinstance(value, numbers.Number) else keras.initializers.get(value)

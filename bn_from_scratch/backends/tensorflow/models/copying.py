@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from bn_from_scratch.backends.tensorflow.layer import BatchNorm
+from bn_from_scratch.backends.tensorflow.protocol import Norm
 
 Config = dict[str, Any]  # what a layer can be made from again
 Clone = Callable[[keras.Layer], keras.Layer]
@@ -44,7 +44,7 @@ def cloned(
     Functions are handed on as they are: one that is read from a config has lost the
     names that it uses, or is not found.
     """
-    if type(layer).get_config in (BatchNorm.get_config, keras.layers.Lambda.get_config):
+    if type(layer).get_config in (Norm.get_config, keras.layers.Lambda.get_config):
         config = keras.layers.Layer.get_config(layer) | arguments_of(layer)
         return type(layer)(**change(config))
     with warnings.catch_warnings(action="ignore"):  # of the functions in it
@@ -56,7 +56,7 @@ def cloned(
 
 def arguments_of(layer: keras.Layer) -> Config:
     """{name: value}: what a layer of ours or a Lambda was made with."""
-    if isinstance(layer, BatchNorm):
+    if isinstance(layer, Norm):
         return layer.arguments()
     own = {name: getattr(layer, name) for name in ("function", "mask", "arguments")}
     return own | {"output_shape": layer._output_shape}

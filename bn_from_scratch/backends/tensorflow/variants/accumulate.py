@@ -7,11 +7,8 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from bn_from_scratch import checks
-from bn_from_scratch.backends.tensorflow.layer import (
-    BatchNorm,
-    Dtype,
-    LayerOptions,
-)
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm
+from bn_from_scratch.backends.tensorflow.options import Dtype, LayerOptions
 from bn_from_scratch.backends.tensorflow.statistics import cumulate
 from bn_from_scratch.spec import EPS, MOMENTUM
 

@@ -6,12 +6,8 @@ from typing import Any, Unpack
 from keras import ops
 from tensorflow import Tensor
 
-from bn_from_scratch.backends.tensorflow.layer import (
-    BatchNorm,
-    Dtype,
-    LayerOptions,
-    Operands,
-)
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm, Operands
+from bn_from_scratch.backends.tensorflow.options import Dtype, LayerOptions
 from bn_from_scratch.backends.tensorflow.variants.renorm import scale_and_shift
 from bn_from_scratch.spec import EPS, MOMENTUM
 

@@ -2,11 +2,8 @@
 
 from typing import Any, Unpack
 
-from bn_from_scratch.backends.tensorflow.layer import (
-    BatchNorm,
-    Dtype,
-    FrozenOptions,
-)
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm
+from bn_from_scratch.backends.tensorflow.options import Dtype, FrozenOptions
 from bn_from_scratch.spec import EPS, MOMENTUM
 
 

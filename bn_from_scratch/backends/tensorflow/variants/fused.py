@@ -13,9 +13,7 @@ from tensorflow import Tensor
 
 from bn_from_scratch import checks, spec
 from bn_from_scratch.backends.tensorflow.batch_norm import shape_of
-from bn_from_scratch.backends.tensorflow.layer import (
-    BatchNorm,
-)
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm
 from bn_from_scratch.spec import Axis
 
 CHANNEL_AXIS = -1  # X is [N, *, C]

@@ -7,12 +7,8 @@ from tensorflow import Tensor
 
 from bn_from_scratch import checks, spec
 from bn_from_scratch.backends.tensorflow.batch_norm import batch_stats, shape_of
-from bn_from_scratch.backends.tensorflow.layer import (
-    BatchNorm,
-    Dtype,
-    LayerOptions,
-    Operands,
-)
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm, Operands
+from bn_from_scratch.backends.tensorflow.options import Dtype, LayerOptions
 from bn_from_scratch.backends.tensorflow.statistics import pool
 from bn_from_scratch.spec import EPS, MOMENTUM
 

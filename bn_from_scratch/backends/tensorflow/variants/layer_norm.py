@@ -14,11 +14,9 @@ from bn_from_scratch.backends.tensorflow.batch_norm import (
     promote,
     shape_of,
 )
-from bn_from_scratch.backends.tensorflow.layer import (
-    Dtype,
-    Regularizer,
-    at_least_float32,
-)
+from bn_from_scratch.backends.tensorflow.layer import at_least_float32
+from bn_from_scratch.backends.tensorflow.options import Dtype, Regularizer
+from bn_from_scratch.backends.tensorflow.protocol import Norm
 from bn_from_scratch.backends.tensorflow.registry import register
 from bn_from_scratch.spec import EPS, Axis
 
@@ -46,7 +44,7 @@ def layer_norm(
 
 
 @register
-class LayerNorm(keras.Layer):
+class LayerNorm(Norm):
     """Layer normalization with learned scale and shift.  X [N, *, C] -> same.
 
     It knows no batch and no moving averages: training and prediction are the same.
@@ -84,27 +82,31 @@ class LayerNorm(keras.Layer):
             activity_regularizer=activity_regularizer,
             trainable=trainable,
             dtype=dtype,
-            autocast=False,
             name=name,
         )
         checks.check_layer_norm(num_features, num_dims, eps, axis, feature_axis)
         self.num_features, self.num_dims, self.eps = num_features, num_dims, eps
         self.axis, self.feature_axis = axis, feature_axis
-        self.supports_masking: bool = True
+        self.add_parameter("gamma", 1)
+        self.add_parameter("beta", 0)
 
     def build(self, shape: tuple[int, ...]) -> None:
-        shape = checks.tuple_of(self.num_features)
-        dtype = at_least_float32(self.variable_dtype)
-        settings = {"dtype": dtype, "autocast": False}
-        self.gamma = self.add_weight(shape, "ones", name="gamma", **settings)
-        self.beta = self.add_weight(shape, "zeros", name="beta", **settings)
+        self.make_variables(at_least_float32(self.variable_dtype))
+
+    def check_call(self, X: Any) -> None:
+        self.check_shape(X.shape, X.dtype)
+
+    def check_shape(self, shape: Any, dtype: Any) -> None:
+        sizes = self.num_features, self.num_dims
+        checks.check_input(shape, dtype, self.feature_axis, *sizes, False)
 
     def call(self, X: Tensor) -> Tensor:
-        sizes = self.num_features, self.num_dims
-        checks.check_input(X.shape, X.dtype, self.feature_axis, *sizes, False)
+        self.check_call(X)
+        X = tf.cast(tf.convert_to_tensor(X), self.compute_dtype)
         axes = self.axis, self.feature_axis
         return layer_norm(X, self.gamma, self.beta, self.eps, *axes)
 
-    def get_config(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
+        """{name: value}: what the constructor was given, but for Keras's own."""
         names = "num_features", "num_dims", "eps", "axis", "feature_axis"
-        return super().get_config() | {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names}

@@ -4,9 +4,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from bn_from_scratch.backends.tensorflow.batch_norm import normalize
-from bn_from_scratch.backends.tensorflow.layer import (
-    BatchNorm,
-)
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm
 from bn_from_scratch.spec import Axis
 
 

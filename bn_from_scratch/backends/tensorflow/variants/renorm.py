@@ -10,12 +10,8 @@ from tensorflow import Tensor
 
 from bn_from_scratch import checks
 from bn_from_scratch.backends.tensorflow.batch_norm import update_moving
-from bn_from_scratch.backends.tensorflow.layer import (
-    BatchNorm,
-    Dtype,
-    LayerOptions,
-    Operands,
-)
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm, Operands
+from bn_from_scratch.backends.tensorflow.options import Dtype, LayerOptions
 from bn_from_scratch.spec import EPS, MOMENTUM
 
 # A number, or a function of the number of updates so far.

@@ -5,9 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 from tensorflow import Tensor
 
-from bn_from_scratch.backends.tensorflow.layer import (
-    BatchNorm,
-)
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm
 from bn_from_scratch.backends.tensorflow.statistics import select
 
 

@@ -6,12 +6,8 @@ from typing import Any, Unpack
 import tensorflow as tf
 from tensorflow import Tensor
 
-from bn_from_scratch.backends.tensorflow.layer import (
-    BatchNorm,
-    Dtype,
-    LayerOptions,
-    Operands,
-)
+from bn_from_scratch.backends.tensorflow.layer import BatchNorm, Operands
+from bn_from_scratch.backends.tensorflow.options import Dtype, LayerOptions
 from bn_from_scratch.backends.tensorflow.registry import register
 from bn_from_scratch.spec import EPS, MOMENTUM, TINY
 
