@@ -10,6 +10,8 @@ from bn_from_scratch.port.content import NEUTRAL
 from bn_from_scratch.port.report import Report
 from bn_from_scratch.port.translate import Counts
 
+SETTINGS = ("eps", "momentum", "correction")
+
 
 def port(
     source: str | PathLike[str],
@@ -89,7 +91,7 @@ def _read_back(path, wanted):
     norms = {}
     for path, given in wanted.norms.items():
         norm = found.norms[path]
-        said = {name: getattr(norm, name) for name in ("eps", "momentum")}
+        said = {name: getattr(norm, name) for name in SETTINGS}
         silent = {k: getattr(given, k) for k, value in said.items() if value is None}
         norms[path] = replace(norm, **silent)
     return replace(found, norms=norms)
@@ -103,7 +105,7 @@ def _notes(found, wanted, out, values):
         notes.append(f"{title}: no framework here runs it; the spec stood in for it")
     made = {}
     for path, norm in wanted.norms.items():
-        text = words.settings(to, *norm.numbers(), scratch=norm.scratch)
+        text = words.settings(to, norm)
         made.setdefault(text, []).append(path or "the layer")
     if files.suffix(out) != ".keras":  # which describes its layers
         notes += [f"make {_some(paths)} with {text}" for text, paths in made.items()]
@@ -115,7 +117,7 @@ def _notes(found, wanted, out, values):
                 f"have one, so it is {value:g}: do not train it"
             )
     corrections = {
-        words.correction(content.framework, norm.scratch)
+        words.correction(content.framework, norm)
         for content in (found, wanted)
         for norm in content.norms.values()
     }

@@ -33,6 +33,8 @@ class Norm:
     filled: tuple[str, ...] = ()
     batches: int | None = None  # PyTorch counts them
     config: dict[str, Any] | None = None  # what a file of Keras says of the layer
+    correction: int | None = None  # of the stored variance; None: its framework's
+    statistics: str = "moving"  # that predict; ours may take the batch's
 
     @property
     def size(self) -> int:

@@ -12,10 +12,12 @@ def make(
 ) -> Any:
     """The layer, without the state.  `named` gives it a name, where layers have one."""
     bn = backends.load(framework, dtype)
-    has = {"scale": "gamma" in norm.full(), "center": "beta" in norm.full()}
+    named |= {"scale": "gamma" in norm.full(), "center": "beta" in norm.full()}
+    if norm.scratch and norm.correction is not None:
+        named["correction"] = norm.correction
     make = bn.BatchNorm if norm.scratch else bn.builtin
     eps, momentum = norm.numbers()
-    layer = make(norm.size, num_dims, eps, momentum, dtype, **has, **named)
+    layer = make(norm.size, num_dims, eps, momentum, dtype, **named)
     if framework == "tensorflow" and not norm.scratch:
         # 1 - 0.07 is 0.9299999999999999; a file of Keras says 0.93.
         layer.momentum = words.complement(momentum)

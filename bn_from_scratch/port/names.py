@@ -81,7 +81,7 @@ def make_norm(
 ) -> Norm:
     """A `Norm` from what the file has for one layer."""
     state = {k: np.asarray(own[v]) for k, v in theirs.items() if v in own}
-    kept = {name: v for name, v in own.items() if name in theirs.values()}
+    kept = {name: own[name] for name in theirs.values() if name in own}
     batches = int(own[COUNTER]) if COUNTER in own else None
     return Norm(state, kept, scratch, batches=batches)
 

@@ -171,7 +171,7 @@ def _answer(framework, norm, X, dY, training, variances):
         state = {name: v.astype(dtype) for name, v in state.items()}
         probe = backends.load(framework, dtype).probe
         result = probe(layer, X, dY, training=training, state=state)
-    if training and (correction := words.correction(framework, norm.scratch)):
+    if training and (correction := words.correction(framework, norm)):
         before = norm.state["moving_var"] if variances is None else variances
         _, momentum = norm.numbers()
         kept = (1 - momentum) * before.astype(np.float64)
@@ -207,7 +207,7 @@ def _spec(framework, norm, X, dY, training, variances):
         state["moving_var"] = variances
     setting = {
         "momentum": norm.momentum,
-        "correction": words.correction(framework, norm.scratch),
+        "correction": words.correction(framework, norm),
     }
     options = {"training": training, "eps": norm.eps, "setting": setting}
     return expected(X, dY, state, **options)
@@ -227,4 +227,5 @@ def _kind(norm):
     """What two layers must share to be run as one."""
     said = norm.config or {}
     said = [said.get(name) for name in ("momentum", "epsilon", "center", "scale")]
+    said += [norm.correction]
     return (norm.scratch, norm.eps, norm.momentum, *norm.state, *norm.filled, *said)

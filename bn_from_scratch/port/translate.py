@@ -55,8 +55,7 @@ def translate(content: Content, to: str, values: Counts = None) -> Content:
     for path, norm in content.norms.items():
         state = norm.state | {"moving_var": variances[path]}
         state = {name: state[name] for name in OURS if name in state}
-        filled = _to_fill(norm, to)
-        norm = replace(norm, state=state, own={}, config=None, filled=filled)
+        norm = replace(_unbound(norm), state=state, filled=_to_fill(norm, to))
         norms.append((path, _place(path, to), norm))
     norms, weights = names.unique(norms), channels_first(content)
     return replace(
@@ -77,8 +76,8 @@ def translated_variances(
     found = {}
     for path, norm in content.norms.items():
         var, n = norm.state["moving_var"], counts.get(path)
-        before = words.correction(content.framework, norm.scratch)
-        after = words.correction(to, norm.scratch)
+        before = words.correction(content.framework, norm)
+        after = words.correction(to, _unbound(norm))
         if n is not None and n < 2:
             raise ValueError(f"values must be at least 2; got {n}")
         if n is not None and before != after:
@@ -100,6 +99,12 @@ def laid_out(weights: dict[str, np.ndarray], framework: str) -> dict[str, np.nda
     if framework in words.CHANNELS_LAST:
         return {k: lenet.to_channels_last(k, v) for k, v in weights.items()}
     return weights
+
+
+def _unbound(norm):
+    """Without what belongs to the file, and the convention of another's own layer."""
+    correction = norm.correction if norm.scratch else None
+    return replace(norm, own={}, config=None, correction=correction)
 
 
 def _place(path, to):

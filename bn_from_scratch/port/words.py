@@ -7,7 +7,7 @@ nothing.  The proof uses the backends' own.
 
 from decimal import Decimal
 
-from bn_from_scratch.port.content import EXCHANGE, OURS
+from bn_from_scratch.port.content import EXCHANGE, OURS, Norm
 from bn_from_scratch.spec import EPS, MOMENTUM
 
 TITLES = {
@@ -47,16 +47,20 @@ def complement(momentum: float) -> float:
     return float(1 - Decimal(repr(float(momentum))))
 
 
-def settings(framework: str, eps: float, momentum: float, scratch: bool = False) -> str:
+def settings(framework: str, norm: Norm) -> str:
     """The arguments that make such a layer, as text in the words of its framework."""
-    if scratch or framework == EXCHANGE:
-        return f"BatchNorm(eps={eps:g}, momentum={momentum:g})"
+    eps, momentum = norm.numbers()
+    if norm.scratch or framework == EXCHANGE:
+        more = f", correction={norm.correction}" if norm.correction else ""
+        return f"BatchNorm(eps={eps:g}, momentum={momentum:g}{more})"
     if framework == "torch":
         return f"BatchNorm*d(eps={eps:g}, momentum={momentum:g})"
     layer = "BatchNormalization" if framework == "tensorflow" else "BatchNorm"
     return f"{layer}(epsilon={eps:g}, momentum={complement(momentum):g})"
 
 
-def correction(framework: str, scratch: bool) -> int:
+def correction(framework: str, norm: Norm) -> int:
     """1 where the stored variance is the unbiased one."""
-    return int(framework == "torch" and not scratch)
+    if norm.correction is not None:
+        return norm.correction
+    return int(framework == "torch" and not norm.scratch)

@@ -1,12 +1,12 @@
-"""Keras: `model.save("x.keras")` or `model.save_weights("x.weights.h5")`.
+"""Keras: `model.save("x.keras")`, `model.save_weights("x.weights.h5")`, or .h5 files.
 
-Both are read without making the model that wrote them: a .keras file is a zip of that
-HDF5 file and of a JSON description.  No code that a file brings or names is ever run.
+All are read without making the model that wrote them: a .keras file is a zip of that
+HDF5 file and of a JSON description; the .h5 of Keras 2 has names for its arrays, and
+the JSON as an attribute.  No code that a file brings or names is ever run.
 """
 
 import importlib
 import io
-import json
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from bn_from_scratch import backends
 from bn_from_scratch.port import recognize, settings
 from bn_from_scratch.port.content import Content
-from bn_from_scratch.port.formats import keras_h5
+from bn_from_scratch.port.formats import hdf5, keras2_h5, keras_config, keras_h5
 
 FRAMEWORK = "tensorflow"
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
@@ -24,12 +24,14 @@ WEIGHTS, CONFIG = "model.weights.h5", "config.json"
 def read(path: Path, absent: str | None = None) -> Content:
     """`absent`: what layers of three vectors lack, where the file does not say."""
     h5py = _h5py()
-    blob, configs = _opened(Path(path))
+    blob, described = _opened(Path(path))
     try:
         with h5py.File(io.BytesIO(blob)) as file:
+            if keras2_h5.is_one(file):
+                return keras2_h5.content(file, len(blob), _model_config(file))
             said = file.attrs.get(settings.KEY)
             lacking = settings.absent(said)
-            content = keras_h5.content(file, len(blob), configs, lacking, absent)
+            content = keras_h5.content(file, len(blob), described, lacking, absent)
             return settings.from_json(content, said)
     except (OSError, KeyError, RuntimeError, AttributeError, TypeError) as error:
         raise ValueError(f"HDF5 cannot read it: {error}") from None
@@ -79,26 +81,26 @@ def _side_by_side(content):
     return keras.Model(inputs, outputs)
 
 
+def _model_config(file):
+    """The description of the model in a file of Keras 2; {} in one of weights alone."""
+    said = file.attrs.get("model_config")
+    try:
+        return keras_config.parse(hdf5.text(said)) if said is not None else {}
+    except ValueError as error:
+        raise ValueError(f"its model_config cannot be read: {error}") from None
+
+
 def _opened(path):
-    """The bytes of the HDF5 file, and {path of a layer: its description}."""
+    """The bytes of the HDF5 file, and the description of the model, or {}."""
     blob = path.read_bytes()
     zipped = blob.startswith(b"PK") or path.suffix == ".keras"
     if not zipped or blob.startswith(recognize.HDF5):
         return blob, {}
     try:
         with zipfile.ZipFile(io.BytesIO(blob)) as file:
-            config = json.loads(file.read(CONFIG))
-            return file.read(WEIGHTS), dict(_described(config))
+            said = keras_config.parse(file.read(CONFIG))
+            return file.read(WEIGHTS), said
     except (zipfile.BadZipFile, zlib.error, EOFError, LookupError) as error:
         raise ValueError(f"it is no whole zip of Keras: {error}") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"its {CONFIG} cannot be read: {error}") from None
-
-
-def _described(config, prefix=""):
-    """The descriptions of the layers that a description of a model holds."""
-    inner = config.get("config", {})
-    for layer in inner.get("layers", ()) if isinstance(inner, dict) else ():
-        path = f"{prefix}{layer['config'].get('name', layer.get('name'))}"
-        yield path, layer
-        yield from _described(layer, f"{path}.")

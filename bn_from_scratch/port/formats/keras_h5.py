@@ -6,75 +6,99 @@ scale=False three of them, and only a description of the layer says which is abs
 
 from typing import Any
 
-import numpy as np
-
 from bn_from_scratch.port import names, words
 from bn_from_scratch.port.content import NEUTRAL, OURS, Content, Norm
+from bn_from_scratch.port.formats import hdf5, keras_config
 
 LAYERS = "layers"  # where a model keeps its layers, under the names of their classes
+OPTIMIZER = "optimizer"  # beside them, with vectors as long as theirs
+TOLD = {"epsilon", "momentum", "center", "scale"}  # what makes a layer of Keras
+MORE = ("correction", "statistics")  # what only our layer can be told
 NATIVE, SCRATCH = "batch_normalization", "batch_norm"
 
 
 def content(
     file: Any,
     size: int,
-    configs: dict[str, Any],
+    said: keras_config.Description,
     lacking: dict[str, str],
     absent: str | None,
 ) -> Content:
-    """A `Content` from an open file of `size` bytes and what is said of its layers.
+    """A `Content` from an open file of `size` bytes and the description of its model.
 
-    configs: their descriptions; lacking: the parameter they have not, both by path;
-    absent: that of the others.
+    lacking: by path, the parameter that a layer has not; absent: that of the others.
     """
     norms, others, left = {}, {}, []
-    layers = names.unique(_layers(file, size))
-    for path, (kind, arrays) in layers.items():
-        said = configs.get(path, {})
+    layers = names.unique(_layers(file, size, said))
+    for path, (kind, arrays, said) in layers.items():
         if _is_norm(kind, said, arrays):
             norms[path], more = _norm(
                 path, kind, said, arrays, lacking.get(path, absent)
             )
             left += [f"{path}.{i}" for i in more]
+        elif _is_unknown_norm(said):
+            left.append(f"{path} (a {said['class_name']}, not known here)")
         else:  # a convolution or a dense layer, or a LeNet is not made of it
             own = ("weight", "bias")
             others |= {f"{path}.{n}": v for n, v in zip(own, arrays, strict=False)}
             left += [f"{path}.{i}" for i in range(2, len(arrays))]
+    left += [OPTIMIZER] if hdf5.child(file, OPTIMIZER) is not None else []
     return Content("tensorflow", norms, others, tuple(left))
+
+
+def norm_of(
+    said: keras_config.Description,
+    state: dict[str, Any],
+    own: dict[str, Any],
+    scratch: bool,
+) -> Norm:
+    """A `Norm` of these arrays, with the settings that its description says."""
+    config = said.get("config", {})
+    momentum = config.get("momentum")
+    if scratch:
+        eps, more = config.get("eps"), {k: config[k] for k in MORE if k in config}
+    else:
+        eps, more = config.get("epsilon"), {}
+        momentum = None if momentum is None else words.complement(momentum)
+    whole = config if config.keys() >= TOLD else None
+    return Norm(state, own, scratch, eps, momentum, config=whole, **more)
 
 
 def _is_norm(kind, said, arrays):
     """By its description; else four equal vectors, or fewer in a layer of that name."""
     if said:
-        return said.get("class_name") in ("BatchNormalization", "BatchNorm")
+        return keras_config.is_norm(said)
     vectors = [v.shape for v in arrays if v.ndim == 1]
     equal = len(vectors) >= 2 and len({*vectors[:4]}) == 1
     return equal and (len(vectors) >= 4 or kind.startswith(SCRATCH))
 
 
+def _is_unknown_norm(said):
+    """Has it the settings of a batch norm?  It may compute more than one."""
+    config = said.get("config", {})
+    return {"momentum"} < config.keys() & {"momentum", "epsilon", "eps"}
+
+
 def _norm(path, kind, said, arrays, absent):
     """A `Norm`, and the places of the arrays that it does not need."""
-    config = said.get("config", {})
-    scratch = said.get("class_name") == "BatchNorm" or (
+    scratch = keras_config.is_scratch(said) or (
         not said and kind.startswith(SCRATCH) and not kind.startswith(NATIVE)
     )
-    present = (*_present(path, config, arrays, absent), *OURS[2:])
+    present = (*_present(path, said, arrays, absent), *OURS[2:])
     if len(arrays) < len(present):
         raise ValueError(
             f"{path} must have {len(present)} arrays; it has {len(arrays)}"
         )
     state = dict(zip(present, arrays, strict=False))
     own = {str(i): v for i, v in enumerate(state.values())}
-    eps, momentum = _settings(config, scratch)
-    norm = Norm(state, own, scratch, eps, momentum, config=config or None)
-    return norm, range(len(state), len(arrays))
+    return norm_of(said, state, own, scratch), range(len(state), len(arrays))
 
 
-def _present(path, config, arrays, absent):
+def _present(path, said, arrays, absent):
     """Which of gamma and beta the layer has."""
-    if config:
-        flags = {"gamma": config["scale"], "beta": config["center"]}
-        return [name for name, flag in flags.items() if flag]
+    if said:
+        flags = {"gamma": "scale", "beta": "center"}
+        return [name for name, flag in flags.items() if said["config"].get(flag, True)]
     if len(arrays) == 3 and absent is None:
         raise ValueError(
             f"{path} has three vectors, and nothing says whether gamma or beta is "
@@ -84,60 +108,31 @@ def _present(path, config, arrays, absent):
     return [name for name in NEUTRAL if name not in missing]
 
 
-def _settings(config, scratch):
-    """eps and momentum in our words; None for what is not said."""
-    if not config:
-        return None, None
-    if scratch:
-        return config["eps"], config["momentum"]
-    return config["epsilon"], words.complement(config["momentum"])
+def _layers(group, size, said, path=(), container=None):
+    """The layers that have arrays, in the order of the file: the group, the path, and
+    (the class, the arrays, the description).
 
-
-def _layers(group, size, path=(), container=False):
-    """The layers that have arrays, in the order of the file: its group, the path, and
-    (the class, the arrays).
-
-    A layer is known by its name where a model holds it, else by its place.
+    said: the description of what the group holds.  container: the name of the list
+    that the group is.  A layer is known by its name where a model holds it, else by its
+    place.
     """
-    own = _child(group, "vars")
+    own = hdf5.child(group, "vars")
     if own is not None and len(own) and all(map(str.isdigit, own)):
+        arrays = [hdf5.array(own, key, size) for key in sorted(own, key=int)]
         kind = group.name.rpartition("/")[2]
-        yield group.name, ".".join(path), (kind, _arrays(own, size))
+        yield group.name, ".".join(path), (kind, arrays, said)
     for key in group:
-        child = _child(group, key)
-        if key == "vars" or child is None:
+        child = hdf5.child(group, key)
+        if key == "vars" or child is None or child.name == f"/{OPTIMIZER}":
             continue
-        if key == LAYERS and _child(child, "vars") is None:
-            yield from _layers(child, size, path, container=True)
+        if (inner := hdf5.child(child, "vars")) is None:  # a list
+            place = path if key == LAYERS else (*path, key)
+            yield from _layers(child, size, said, place, key)
             continue
-        inner = _child(child, "vars")
-        name = inner.attrs.get("name", key) if container and inner is not None else key
-        yield from _layers(child, size, (*path, name))
-
-
-def _child(group, key, kind=None):
-    """What is in this file under the key; a link to elsewhere is not followed."""
-    import h5py
-
-    if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-        return None
-    child = group[key]
-    return child if isinstance(child, kind or h5py.Group) else None
-
-
-def _arrays(group, size):
-    """The arrays "0", "1", ... of a layer, if their values are in this file."""
-    import h5py
-
-    arrays = []
-    for key in sorted(group, key=int):
-        dataset = _child(group, key, h5py.Dataset)
-        if (
-            dataset is None
-            or dataset.external
-            or dataset.is_virtual
-            or dataset.nbytes > size
-        ):
-            raise ValueError(f"{group.name}/{key} is not in the file")
-        arrays.append(np.asarray(dataset))
-    return arrays
+        name = inner.attrs.get("name")
+        found = keras_config.find(said, key, name, container)
+        if container == LAYERS:
+            name = name or (keras_config.name_of(found) if found else key)
+        else:
+            name = key
+        yield from _layers(child, size, found, (*path, name))
