@@ -1,5 +1,7 @@
 """SyncBatchNorm in PyTorch: several processes against one with the joined batch."""
 
+from multiprocessing import get_all_start_methods, set_forkserver_preload
+
 import numpy as np
 import pytest
 from conftest import load_or_skip
@@ -8,42 +10,28 @@ from tolerances import TOLERANCE
 from bn_from_scratch.case import difference, make_case
 
 bn = load_or_skip("torch")
+replicas = pytest.importorskip("replicas")
 torch = pytest.importorskip("torch")
-distributed = pytest.importorskip("torch.distributed")
-STEPS = 3
-
-
-def replica(rank, world, folder, shards, options):
-    """One process: its rows of the batch, and what it computed, in a file."""
-    rendezvous = f"file://{folder}/rendezvous"
-    distributed.init_process_group("gloo", rendezvous, rank=rank, world_size=world)
-    torch.set_num_threads(1)
-    groups = options.pop("groups", None)
-    if groups:  # every process must make every group
-        made = [distributed.new_group(ranks) for ranks in groups]
-        options["group"] = next(
-            g for g, ranks in zip(made, groups, strict=True) if rank in ranks
-        )
-    X, dY, state = make_case((12, 5, 4))
-    rows = slice(*shards[rank])
-    layer = bn.SyncBatchNorm(5, 3, dtype="float64", **options)
-    got = bn.probe(layer, X[rows], dY[rows], training=True, steps=STEPS, state=state)
-    np.savez(f"{folder}/{rank}.npz", **got)
-    distributed.barrier()  # a process that leaves early aborts the others
-    distributed.destroy_process_group()
+pytest.importorskip("torch.distributed")
+# Where the system can, one server imports PyTorch and every process is a fork of it.
+START = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+PRELOADED = ["pytest", "torch.distributed", "bn_from_scratch.backends.torch.interface"]
 
 
 def run_replicas(folder, shards, **options):
     world = len(shards)
     arguments = (world, str(folder), shards, options)
-    torch.multiprocessing.spawn(replica, arguments, nprocs=world)
+    set_forkserver_preload(PRELOADED)
+    torch.multiprocessing.start_processes(
+        replicas.replica, arguments, nprocs=world, start_method=START
+    )
     return [dict(np.load(folder / f"{rank}.npz")) for rank in range(world)]
 
 
 def joined(rows=slice(None), **options):
-    X, dY, state = make_case((12, 5, 4))
+    X, dY, state = make_case(replicas.SHAPE)
     layer = bn.BatchNorm(5, 3, dtype="float64", **options)
-    mode = {"training": True, "steps": STEPS}
+    mode = {"training": True, "steps": replicas.STEPS}
     return bn.probe(layer, X[rows], dY[rows], **mode, state=state)
 
 
@@ -80,8 +68,8 @@ def test_the_group_is_the_batch(tmp_path):
 
 
 def test_without_a_process_group_it_is_the_core():
-    X, dY, state = make_case((12, 5, 4))
+    X, dY, state = make_case(replicas.SHAPE)
     layer = bn.SyncBatchNorm(5, 3, dtype="float64")
-    got = bn.probe(layer, X, dY, training=True, steps=STEPS, state=state)
+    got = bn.probe(layer, X, dY, training=True, steps=replicas.STEPS, state=state)
     for name, value in joined().items():
         np.testing.assert_array_equal(got[name], value)
