@@ -48,8 +48,10 @@ lint: .venv/ready
 	$(UV) run pyright
 	PYTHONPATH=.:typings $(UV) run pyright --verifytypes bn_from_scratch --ignoreexternal
 
+# Compiled once: each of the many processes of the tests would do it again where
+# PYTHONDONTWRITEBYTECODE is set.
 .venv/ready: pyproject.toml | $(UV)
-	$(UV) sync
+	$(UV) sync --compile-bytecode
 	@touch $@
 
 .uv/bin/uv:
