@@ -21,6 +21,7 @@ EPS = 1e-5  # inside the square root: keeps a constant channel finite
 MOMENTUM = 0.1  # weight of the new batch in the moving averages
 CHANNEL_AXIS = 1
 TINY = 1e-30  # in place of 0 where it would be divided by
+LARGEST = 1e18  # its square is a float32
 
 # --- The axis rule -------------------------------------------------------------------
 
@@ -165,6 +166,14 @@ def batch_norm_backward(
 # --- Statistics of some values, and of many parts ------------------------------------
 
 
+def clear_padding(X: Array, mask: Array) -> Array:
+    """X with 0 where padding cannot be normalized: NaN, infinite or beyond LARGEST.
+
+    0 times NaN is NaN: one in the padding would reach the gradients of all.
+    """
+    return np.where(mask | (np.abs(X) < LARGEST), X, 0)
+
+
 def masked_stats(
     X: Array, mask: Array, axis: Axis = CHANNEL_AXIS
 ) -> tuple[Array, Array, int]:
@@ -186,10 +195,10 @@ def pool(mean: Array, var: Array, n: Array) -> tuple[Array, Array, int]:
     The law of total variance: the mean of the variances and the variance between the
     means, of groups, replicas, micro-batches or batches.
     """
-    weights = n.reshape(-1, *[1] * (mean.ndim - 1))
-    total = np.maximum(n.sum(), 1)  # (14)
-    whole = (weights * mean).sum(0) / total  # (15)
-    var = (weights * (var + np.square(mean - whole))).sum(0) / total  # (16)
+    weights = n / np.maximum(n.sum(), 1)  # (14)
+    weights = weights.reshape(-1, *[1] * (mean.ndim - 1))
+    whole = (weights * mean).sum(0)  # (15)
+    var = (weights * (var + np.square(mean - whole))).sum(0)  # (16)
     return whole, var, n.sum()
 
 

@@ -67,3 +67,14 @@ def test_compiled_code_keeps_the_bound(name):
         Y = tf.function(forward, jit_compile=True)(tf.constant(own)).numpy()
     error = np.max(np.abs(np.moveaxis(Y, -1, 1) - precision.reference(X)))
     assert error <= precision.bound(1e4)
+
+
+@pytest.mark.parametrize("norm", ["scratch", "fused"])
+@pytest.mark.parametrize("name", backends.NAMES)
+def test_dX_in_16_bits_is_rounded_once(name, norm):
+    """X that is promoted twice has two gradients, each rounded: 1.1e-3 in (3, 3)."""
+    load_or_skip(name)
+    rows = precision.compare_gradients([name], [norm])
+    for row in rows:
+        assert row["error"] <= row["bound"], row
+    assert {tuple(row["shape"]) for row in rows} == {(3, 3), (64, 6, 7, 7)}

@@ -651,3 +651,64 @@ def test_fake_quantization_is_that_of_the_spec(bn, bits):
     on_grid = [spec.quantize(state[name], bits) for name in names]
     want = spec.normalize(X, *on_grid, spec.EPS)
     np.testing.assert_allclose(got["Y"], want, rtol=1e-12)
+
+
+MASKED = {  # every variant that takes a mask
+    "core": ([], {}),
+    "core, cumulative": ([], {"momentum": None, "correction": 1}),
+    "core, by the batch": ([], {"statistics": "batch"}),
+    "renorm": (["renorm"], LIMITS),
+    "renorm, averages of its own": (["renorm"], LIMITS | {"renorm_momentum": 0.3}),
+    "adjust": (["adjust"], {"adjustment": adjustment}),
+    "sync": (["sync"], {}),
+    "accumulate": (["accumulate"], {"steps": 2}),
+    "freeze": (["freeze"], {}),
+    "transform": (["transform"], {"transform": halve}),
+    "mean only": (["mean_only"], {}),
+    "var only": (["var_only"], {}),
+}
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "prediction"])
+@pytest.mark.parametrize(("names", "options"), MASKED.values(), ids=MASKED)
+def test_padding_may_hold_anything(bn, names, options, training):
+    """NaN, infinity, what overflows: as if the batch were the valid examples alone."""
+    X, dY, state = make_case((12, 5), dtype="float32")
+    mask = np.arange(12) % 5 > 1
+    valid = X[mask], dY[mask], state
+    dY[~mask] = 0
+    X[~mask] = np.array([np.nan, np.inf, -np.inf, 3e38, 1e30, -1e19])[:, None]
+    call = {"training": training, "steps": STEPS}
+    cls = bn.combine(*names) if names else bn.BatchNorm
+    got, want = (
+        bn.probe(cls(5, 2, **options), X, dY, state=state, **call, **mode)
+        for X, dY, state, mode in ((X, dY, state, {"mask": mask}), (*valid, {}))
+    )
+    assert np.all(got["dX"][~mask] == 0)
+    got |= {name: got[name][mask] for name in ("Y", "dX")}
+    assert got.keys() == want.keys()
+    assert_like(got, want, 2 * TOLERANCE["float32"], "float32")
+
+
+ROUNDED = {  # a way of its own to X, each; "fused" is in test_precision
+    "core, by the batch": ([], {"statistics": "batch"}),
+    "renorm": (["renorm"], LIMITS),
+    "mean only": (["mean_only"], {}),
+    "ghost": (["ghost"], {"ghost_size": 3}),
+}
+
+
+@pytest.mark.parametrize(("names", "options"), ROUNDED.values(), ids=ROUNDED)
+def test_dX_in_16_bits_is_rounded_once(bn, names, options):
+    """Against the float64 layer on the same numbers: half a unit of the 11 bits."""
+    X, dY, _ = make_case((6, 3), dtype="float16")
+    wide = (X.astype("float64"), dY.astype("float64"))
+    policy = {"dtype": "mixed_float16"} if hasattr(bn.BatchNorm, "get_config") else {}
+    cls = bn.combine(*names) if names else bn.BatchNorm
+    for training in (True, False):
+        got = bn.probe(cls(3, 2, **policy, **options), X, dY, training=training)
+        exact = cls(3, 2, dtype="float64", **options)
+        want = bn.probe(exact, *wide, training=training)
+        assert got["dX"].dtype == np.float16
+        off = difference(got["dX"], want["dX"])
+        assert off <= 2**-11 + 1e-5, f"{off:.1e}"

@@ -72,13 +72,16 @@ def run_compare_precision(args: Namespace) -> int:
     names = chosen_backends(args.backends)
     make_folder(args.out)
     rows = precision.compare_precision(names, args.norms, progress=say)
+    gradients = precision.compare_gradients(names, args.norms)
     results = {"data": "normal random numbers, std 1", "rows": rows}
-    print(to_json(results) if args.json else precision.render(rows))
+    results |= {"gradients": gradients}
+    tables = precision.render(rows), "", precision.render_gradients(gradients)
+    print(to_json(results) if args.json else "\n".join(tables))
     paths = [f"{args.out}/precision.json", f"{args.out}/precision.png"]
     write_atomically(paths[0], to_json(results))
     figures.precision(results, paths[1])
     say_written(paths)
-    return 0 if precision.agree(rows) else 1
+    return 0 if precision.agree(rows + gradients) else 1
 
 
 def run_compare_training(args: Namespace) -> int:

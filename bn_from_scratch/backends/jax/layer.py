@@ -21,6 +21,7 @@ from bn_from_scratch.backends.jax.batch_norm import (
     CHANNEL_AXIS,
     batch_stats,
     normalize,
+    promote,
     update_moving,
 )
 from bn_from_scratch.backends.jax.signatures import sign
@@ -164,6 +165,7 @@ class BatchNorm(nn.Module):
         if mask is not None:
             shape = checks.check_mask(mask.shape, X.shape, self.axis)
             mask = mask.reshape(shape).astype(bool)
+            X = stats.clear_padding(X, mask)
         if training:
             return self.train_forward(X, mask, update)
         return self.eval_forward(X, mask)
@@ -175,18 +177,21 @@ class BatchNorm(nn.Module):
         return inferred if self.num_features is None else self.num_features
 
     def train_forward(self, X: Array, mask: Array | None, update: bool) -> Array:
+        dtype, X = X.dtype, promote(X)  # once, or dX is rounded twice
         mean, var, n = self.batch_stats(X, mask)
         used = self.or_moving(mean, var, n)
         Y = self.normalize(X, *used, self.axis, training=True)
         if update:
             self.move(stop_gradient(mean), stop_gradient(var), n)
-        return Y
+        return Y.astype(dtype)
 
     def eval_forward(self, X: Array, mask: Array | None) -> Array:
+        dtype, X = X.dtype, promote(X)
         mean, var = self.moving_mean, self.moving_var
         if self.predicts_by_batch():
             mean, var = self.or_moving(*BatchNorm.batch_stats(self, X, mask))
-        return self.normalize(X, mean, var, self.axis, training=False)
+        Y = self.normalize(X, mean, var, self.axis, training=False)
+        return Y.astype(dtype)
 
     def or_moving(self, mean: Array, var: Array, n: int | Array) -> tuple[Array, Array]:
         """These statistics, or the moving ones if fewer than two values gave them."""

@@ -6,12 +6,21 @@ from jax.lax import stop_gradient
 
 from bn_from_scratch import spec
 from bn_from_scratch.backends.jax.batch_norm import CHANNEL_AXIS, promote
-from bn_from_scratch.spec import Axis
+from bn_from_scratch.spec import LARGEST, Axis
 
 
 def unbiased(var: Array, n: int | Array, correction: int) -> Array:
     """The variance to store: biased (0) or unbiased (1).  [C] -> [C]."""
-    return var * n / (n - correction)  # (11)
+    return var + correction * var / (n - correction)  # (11)  var * n may overflow
+
+
+def clear_padding(X: Array, mask: Array) -> Array:
+    """X with 0 where padding cannot be normalized: NaN, infinite or beyond LARGEST.
+
+    0 times NaN is NaN: one in the padding would reach the gradients of all.
+    """
+    usable = jnp.abs(promote(X)) < LARGEST
+    return jnp.where(mask | usable, X, 0)
 
 
 def masked_stats(
@@ -24,15 +33,17 @@ def masked_stats(
     """
     X, shape = promote(X), spec.stats_shape(X.shape, axis)
     n = mask.sum().astype(X.dtype)
+    X = jnp.where(mask, X, 0)  # before anything is computed from it
     mean = masked_mean(X, mask, n, axis)  # (12)
-    var = masked_mean(jnp.square(X - mean), mask, n, axis)  # (13)
+    centred = jnp.where(mask, X - mean, 0)
+    var = masked_mean(jnp.square(centred), mask, n, axis)  # (13)
     return mean.reshape(shape), var.reshape(shape), n
 
 
 def masked_mean(X: Array, mask: Array, n: Array, axis: Axis) -> Array:
-    """As `channel_mean`, over n positions: what the sum left over corrects it."""
+    """As `channel_mean`, over n positions; X is 0 at all others."""
     axes, n = spec.reduce_axes(X.ndim, axis), jnp.maximum(n, 1)
-    mean = jnp.where(mask, X, 0).sum(axes, keepdims=True) / n
+    mean = X.sum(axes, keepdims=True) / n
     left_over = jnp.where(mask, X - mean, 0).sum(axes, keepdims=True) / n
     return mean + stop_gradient(left_over)
 
@@ -43,10 +54,10 @@ def pool(mean: Array, var: Array, n: Array) -> tuple[Array, Array, Array]:
     The law of total variance: the mean of the variances and the variance between the
     means, of groups, replicas, micro-batches or batches.
     """
-    weights = n.reshape(-1, *[1] * (mean.ndim - 1))
-    total = jnp.maximum(n.sum(), 1)  # (14)
-    whole = (weights * mean).sum(0) / total  # (15)
-    var = (weights * (var + jnp.square(mean - whole))).sum(0) / total  # (16)
+    weights = n / jnp.maximum(n.sum(), 1)  # (14)
+    weights = weights.reshape(-1, *[1] * (mean.ndim - 1))
+    whole = (weights * mean).sum(0)  # (15)
+    var = (weights * (var + jnp.square(mean - whole))).sum(0)  # (16)
     return whole, var, n.sum()
 
 
@@ -63,7 +74,8 @@ def cumulate(
 
     What `momentum=None` does: statistics of all values so far, whatever the batches.
     """
-    so_far = moving_var * (count - correction) / jnp.maximum(count, 1)  # undoes (11)
+    share = (count - correction) / jnp.maximum(count, 1)
+    so_far = moving_var * share  # undoes (11)
     mean, var = jnp.stack([moving_mean, mean]), jnp.stack([so_far, var])
     n = jnp.asarray(n, count.dtype)
     mean, var, count = pool(mean, var, jnp.stack([count, n]))

@@ -46,10 +46,10 @@ def normalize(
     """Standardize X, then scale by gamma and shift by beta.  [N, C, *] -> same."""
     shape, dtype, X = spec.param_shape(X.shape, axis), X.dtype, promote(X)
     mean, var, gamma, beta = (
-        v.reshape(shape).astype(X.dtype) for v in (mean, var, gamma, beta)
+        v.reshape(shape).astype(X.dtype, copy=False) for v in (mean, var, gamma, beta)
     )
     X_hat = (X - mean) / np.sqrt(var + eps)  # (3)
-    return (gamma * X_hat + beta).astype(dtype)  # (4)
+    return (gamma * X_hat + beta).astype(dtype, copy=False)  # (4)
 
 
 def update_moving(
@@ -82,10 +82,11 @@ def batch_norm(
 
     No argument is changed in place.  An empty batch leaves the averages alone.
     """
+    dtype, X = X.dtype, promote(X)  # once, or dX is rounded twice
     if not training or 0 in X.shape:
         Y = normalize(X, moving_mean, moving_var, gamma, beta, eps, axis)
-        return Y, moving_mean, moving_var
+        return Y.astype(dtype, copy=False), moving_mean, moving_var
     mean, var = batch_stats(X, axis)
-    Y = normalize(X, mean, var, gamma, beta, eps, axis)
+    Y = normalize(X, mean, var, gamma, beta, eps, axis).astype(dtype, copy=False)
     mean, var = mean.detach(), var.detach()
     return Y, *update_moving(moving_mean, moving_var, mean, var, momentum)

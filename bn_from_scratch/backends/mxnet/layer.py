@@ -19,6 +19,7 @@ from bn_from_scratch.backends.mxnet.batch_norm import (
     CHANNEL_AXIS,
     batch_stats,
     normalize,
+    promote,
     update_moving,
 )
 from bn_from_scratch.backends.mxnet.parameters import NOT_LEARNED, Fill, Scalar
@@ -218,6 +219,7 @@ class BatchNorm(nn.Block):
         if mask is not None:
             shape = checks.check_mask(mask.shape, X.shape, self.axis)
             mask = mask.reshape(shape).astype(bool)
+            X = stats.clear_padding(X, mask)
         with X.ctx:
             if training:
                 return self.train_forward(X, mask, update)
@@ -225,19 +227,22 @@ class BatchNorm(nn.Block):
 
     def train_forward(self, X: ndarray, mask: ndarray | None, update: bool) -> ndarray:
         """Normalize by the batch, and move the averages."""
+        dtype, X = X.dtype, promote(X)  # once, or dX is rounded twice
         mean, var, n = self.batch_stats(X, mask)
         used = self.or_moving(mean, var, n)
         Y = self.normalize(X, *used, self.axis, training=True)
         if update:
             self.move(mean.detach(), var.detach(), n)
-        return Y
+        return Y.astype(dtype, copy=False)
 
     def eval_forward(self, X: ndarray, mask: ndarray | None) -> ndarray:
         """Normalize by the moving averages, or as `statistics` says."""
+        dtype, X = X.dtype, promote(X)
         mean, var = self.value("moving_mean"), self.value("moving_var")
         if self.predicts_by_batch():
             mean, var = self.or_moving(*BatchNorm.batch_stats(self, X, mask))
-        return self.normalize(X, mean, var, self.axis, training=False)
+        Y = self.normalize(X, mean, var, self.axis, training=False)
+        return Y.astype(dtype, copy=False)
 
     def or_moving(
         self, mean: ndarray, var: ndarray, n: int | ndarray

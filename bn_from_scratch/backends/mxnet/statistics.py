@@ -5,12 +5,22 @@ from mxnet.numpy import ndarray
 
 from bn_from_scratch import spec
 from bn_from_scratch.backends.mxnet.batch_norm import CHANNEL_AXIS, promote
-from bn_from_scratch.spec import Axis
+from bn_from_scratch.spec import LARGEST, Axis
 
 
 def unbiased(var: ndarray, n: int | ndarray, correction: int) -> ndarray:
     """The variance to store: biased (0) or unbiased (1).  [C] -> [C]."""
-    return var * n / (n - correction)  # (11)
+    return var + correction * var / (n - correction)  # (11)  var * n may overflow
+
+
+def clear_padding(X: ndarray, mask: ndarray) -> ndarray:
+    """X with 0 where padding cannot be normalized: NaN, infinite or beyond LARGEST.
+
+    0 times NaN is NaN: one in the padding would reach the gradients of all.
+    """
+    usable = np.abs(promote(X)) < LARGEST
+    padding = np.where(usable, X, np.zeros_like(X))
+    return np.where(mask, X, padding)  # MXNet knows no `or` of booleans
 
 
 def masked_stats(
@@ -22,18 +32,20 @@ def masked_stats(
     variance 0 and n = 0.
     """
     X, shape = promote(X), spec.stats_shape(X.shape, axis)
-    n = mask.sum().astype(X.dtype)
+    n = mask.sum().astype(X.dtype).detach()  # the mask has been recorded
+    zero = np.zeros_like(X)  # not 0: MXNet's gradient of where(mask, X, 0) is wrong
+    X = np.where(mask, X, zero)  # before anything is computed from it
     mean = masked_mean(X, mask, n, axis)  # (12)
-    var = masked_mean(np.square(X - mean), mask, n, axis)  # (13)
+    centred = np.where(mask, X - mean, zero)
+    var = masked_mean(np.square(centred), mask, n, axis)  # (13)
     return mean.reshape(shape), var.reshape(shape), n
 
 
 def masked_mean(X: ndarray, mask: ndarray, n: ndarray, axis: Axis) -> ndarray:
-    """As `channel_mean`, over n positions: what the sum left over corrects it."""
+    """As `channel_mean`, over n positions; X is 0 at all others."""
     axes, n = spec.reduce_axes(X.ndim, axis), np.maximum(n, 1)
-    zero = np.zeros_like(X)  # not 0: MXNet's gradient of where(mask, X, 0) is wrong
-    mean = np.where(mask, X, zero).sum(axes, keepdims=True) / n
-    left_over = np.where(mask, X - mean, zero).sum(axes, keepdims=True) / n
+    mean = X.sum(axes, keepdims=True) / n
+    left_over = np.where(mask, X - mean, np.zeros_like(X)).sum(axes, keepdims=True) / n
     return mean + left_over.detach()
 
 
@@ -43,10 +55,10 @@ def pool(mean: ndarray, var: ndarray, n: ndarray) -> tuple[ndarray, ndarray, nda
     The law of total variance: the mean of the variances and the variance between the
     means, of groups, replicas, micro-batches or batches.
     """
-    weights = n.reshape(-1, *[1] * (mean.ndim - 1))
-    total = np.maximum(n.sum(), 1)  # (14)
-    whole = (weights * mean).sum(0) / total  # (15)
-    var = (weights * (var + np.square(mean - whole))).sum(0) / total  # (16)
+    weights = n / np.maximum(n.sum(), 1)  # (14)
+    weights = weights.reshape(-1, *[1] * (mean.ndim - 1))
+    whole = (weights * mean).sum(0)  # (15)
+    var = (weights * (var + np.square(mean - whole))).sum(0)  # (16)
     return whole, var, n.sum()
 
 
@@ -63,7 +75,8 @@ def cumulate(
 
     What `momentum=None` does: statistics of all values so far, whatever the batches.
     """
-    so_far = moving_var * (count - correction) / np.maximum(count, 1)  # undoes (11)
+    share = (count - correction) / np.maximum(count, 1)
+    so_far = moving_var * share  # undoes (11)
     mean, var = np.stack([moving_mean, mean]), np.stack([so_far, var])
     n = np.array(n, dtype=count.dtype, ctx=count.ctx)
     mean, var, count = pool(mean, var, np.stack([count, n]))

@@ -16,6 +16,7 @@ from bn_from_scratch.backends.tensorflow.batch_norm import (
     CHANNEL_AXIS,
     batch_stats,
     normalize,
+    promote,
     shape_of,
     update_moving,
 )
@@ -171,23 +172,28 @@ class BatchNorm(Door):
         """`mask`: valid positions.  `update=False` leaves the moving averages alone."""
         training = training and not self.is_fixed()
         X, mask = self.let_in(X, training, mask)
+        if mask is not None:
+            X = stats.clear_padding(X, mask)
         if training:
             return self.train_forward(X, mask, update)
         return self.eval_forward(X, mask)
 
     def train_forward(self, X: Tensor, mask: Tensor | None, update: bool) -> Tensor:
+        dtype, X = X.dtype, promote(X)  # once, or dX is rounded twice
         mean, var, n = self.batch_stats(X, mask)
         used = self.or_moving(mean, var, n)
         Y = self.normalize(X, *used, self.axis, training=True)
         if update:
             self.move(tf.stop_gradient(mean), tf.stop_gradient(var), n)
-        return Y
+        return tf.cast(Y, dtype)
 
     def eval_forward(self, X: Tensor, mask: Tensor | None) -> Tensor:
+        dtype, X = X.dtype, promote(X)
         mean, var = self.moving_mean, self.moving_var
         if self.predicts_by_batch():
             mean, var = self.or_moving(*BatchNorm.batch_stats(self, X, mask))
-        return self.normalize(X, mean, var, self.axis, training=False)
+        Y = self.normalize(X, mean, var, self.axis, training=False)
+        return tf.cast(Y, dtype)
 
     def or_moving(
         self, mean: Tensor, var: Tensor, n: int | Tensor

@@ -9,13 +9,22 @@ from bn_from_scratch.backends.tensorflow.batch_norm import (
     promote,
     shape_of,
 )
-from bn_from_scratch.spec import Axis
+from bn_from_scratch.spec import LARGEST, Axis
 
 
 def unbiased(var: Tensor, n: int | Tensor, correction: int) -> Tensor:
     """The variance to store: biased (0) or unbiased (1).  [C] -> [C]."""
     n = tf.cast(n, var.dtype)
-    return var * n / (n - correction)  # (11)
+    return var + correction * var / (n - correction)  # (11)  var * n may overflow
+
+
+def clear_padding(X: Tensor, mask: Tensor) -> Tensor:
+    """X with 0 where padding cannot be normalized: NaN, infinite or beyond LARGEST.
+
+    0 times NaN is NaN: one in the padding would reach the gradients of all.
+    """
+    usable = tf.abs(promote(X)) < LARGEST
+    return tf.where(mask | usable, X, tf.zeros_like(X))
 
 
 def masked_stats(
@@ -28,15 +37,18 @@ def masked_stats(
     """
     X, shape = promote(X), spec.stats_shape(shape_of(X), axis)
     n = tf.reduce_sum(tf.cast(mask, X.dtype))
+    zero = tf.zeros_like(X)
+    X = tf.where(mask, X, zero)  # before anything is computed from it
     mean = masked_mean(X, mask, n, axis)  # (12)
-    var = masked_mean(tf.square(X - mean), mask, n, axis)  # (13)
+    centred = tf.where(mask, X - mean, zero)
+    var = masked_mean(tf.square(centred), mask, n, axis)  # (13)
     return tf.reshape(mean, shape), tf.reshape(var, shape), n
 
 
 def masked_mean(X: Tensor, mask: Tensor, n: Tensor, axis: Axis) -> Tensor:
-    """As `channel_mean`, over n positions: what the sum left over corrects it."""
+    """As `channel_mean`, over n positions; X is 0 at all others."""
     axes, n, zero = spec.reduce_axes(X.ndim, axis), tf.maximum(n, 1), tf.zeros_like(X)
-    mean = tf.reduce_sum(tf.where(mask, X, zero), axes, keepdims=True) / n
+    mean = tf.reduce_sum(X, axes, keepdims=True) / n
     left_over = tf.reduce_sum(tf.where(mask, X - mean, zero), axes, keepdims=True) / n
     return mean + tf.stop_gradient(left_over)
 
@@ -47,11 +59,10 @@ def pool(mean: Tensor, var: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     The law of total variance: the mean of the variances and the variance between the
     means, of groups, replicas, micro-batches or batches.
     """
-    weights = tf.reshape(n, [-1, *[1] * (mean.ndim - 1)])
-    total = tf.maximum(tf.reduce_sum(n), 1)  # (14)
-    whole = tf.reduce_sum(weights * mean, 0) / total  # (15)
-    spread = weights * (var + tf.square(mean - whole))
-    var = tf.reduce_sum(spread, 0) / total  # (16)
+    weights = n / tf.maximum(tf.reduce_sum(n), 1)  # (14)
+    weights = tf.reshape(weights, [-1, *[1] * (mean.ndim - 1)])
+    whole = tf.reduce_sum(weights * mean, 0)  # (15)
+    var = tf.reduce_sum(weights * (var + tf.square(mean - whole)), 0)  # (16)
     return whole, var, tf.reduce_sum(n)
 
 
@@ -71,7 +82,8 @@ def cumulate(
     n = tf.cast(n, count.dtype)
     nothing = tf.zeros_like(mean), tf.zeros_like(var)
     mean, var = select(n > 0, (mean, var), nothing)  # of no values: 0 / 0
-    so_far = moving_var * (count - correction) / tf.maximum(count, 1)  # undoes (11)
+    share = (count - correction) / tf.maximum(count, 1)
+    so_far = moving_var * share  # undoes (11)
     parts = (moving_mean, mean), (so_far, var), (count, n)
     parts = ([tf.cast(v, count.dtype) for v in pair] for pair in parts)
     mean, var, count = pool(*map(tf.stack, parts))

@@ -75,10 +75,11 @@ def batch_norm(
 
     No argument is changed in place.  An empty batch leaves the averages alone.
     """
+    dtype, X = X.dtype, promote(X)  # once, or dX is rounded twice
     if not training or 0 in X.shape:
         Y = normalize(X, moving_mean, moving_var, gamma, beta, eps, axis)
-        return Y, moving_mean, moving_var
+        return Y.to(dtype), moving_mean, moving_var
     mean, var = batch_stats(X, axis)
-    Y = normalize(X, mean, var, gamma, beta, eps, axis)
+    Y = normalize(X, mean, var, gamma, beta, eps, axis).to(dtype)
     mean, var = mean.detach(), var.detach()
     return Y, *update_moving(moving_mean, moving_var, mean, var, momentum)

@@ -199,25 +199,29 @@ class BatchNorm(nn.Module):
         if mask is not None:
             shape = checks.check_mask(mask.shape, X.shape, self.axis)
             mask = mask.reshape(shape).to(torch.bool)
+            X = stats.clear_padding(X, mask)
         if training:
             return self.train_forward(X, mask, update)
         return self.eval_forward(X, mask)
 
     def train_forward(self, X: Tensor, mask: Tensor | None, update: bool) -> Tensor:
         """Normalize by the batch, and move the averages."""
+        dtype, X = X.dtype, promote(X)  # once, or dX is rounded twice
         mean, var, n = self.batch_stats(X, mask)
         used = self.or_moving(mean, var, n)
         Y = self.normalize(X, *used, self.axis, training=True)
         if update:
             self.move(mean.detach(), var.detach(), n)
-        return Y
+        return Y.to(dtype)
 
     def eval_forward(self, X: Tensor, mask: Tensor | None) -> Tensor:
         """Normalize by the moving averages, or as `statistics` says."""
+        dtype, X = X.dtype, promote(X)
         mean, var = self.moving_mean, self.moving_var
         if self.predicts_by_batch():
             mean, var = self.or_moving(*BatchNorm.batch_stats(self, X, mask))
-        return self.normalize(X, mean, var, self.axis, training=False)
+        Y = self.normalize(X, mean, var, self.axis, training=False)
+        return Y.to(dtype)
 
     def or_moving(
         self, mean: Tensor, var: Tensor, n: int | Tensor

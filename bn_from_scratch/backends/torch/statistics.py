@@ -5,12 +5,21 @@ from torch import Tensor
 
 from bn_from_scratch import spec
 from bn_from_scratch.backends.torch.batch_norm import CHANNEL_AXIS, promote
-from bn_from_scratch.spec import Axis
+from bn_from_scratch.spec import LARGEST, Axis
 
 
 def unbiased(var: Tensor, n: int | Tensor, correction: int) -> Tensor:
     """The variance to store: biased (0) or unbiased (1).  [C] -> [C]."""
-    return var * n / (n - correction)  # (11)
+    return var + correction * var / (n - correction)  # (11)  var * n may overflow
+
+
+def clear_padding(X: Tensor, mask: Tensor) -> Tensor:
+    """X with 0 where padding cannot be normalized: NaN, infinite or beyond LARGEST.
+
+    0 times NaN is NaN: one in the padding would reach the gradients of all.
+    """
+    usable = torch.abs(promote(X)) < LARGEST
+    return torch.where(mask | usable, X, 0)
 
 
 def masked_stats(
@@ -23,15 +32,17 @@ def masked_stats(
     """
     X, shape = promote(X), spec.stats_shape(X.shape, axis)
     n = mask.sum().to(X.dtype)
+    X = torch.where(mask, X, 0)  # before anything is computed from it
     mean = masked_mean(X, mask, n, axis)  # (12)
-    var = masked_mean(torch.square(X - mean), mask, n, axis)  # (13)
+    centred = torch.where(mask, X - mean, 0)
+    var = masked_mean(torch.square(centred), mask, n, axis)  # (13)
     return mean.reshape(shape), var.reshape(shape), n
 
 
 def masked_mean(X: Tensor, mask: Tensor, n: Tensor, axis: Axis) -> Tensor:
-    """As `channel_mean`, over n positions: what the sum left over corrects it."""
+    """As `channel_mean`, over n positions; X is 0 at all others."""
     axes, n = spec.reduce_axes(X.ndim, axis), n.clamp(min=1)
-    mean = torch.where(mask, X, 0).sum(axes, keepdim=True) / n
+    mean = X.sum(axes, keepdim=True) / n
     left_over = torch.where(mask, X - mean, 0).sum(axes, keepdim=True) / n
     return mean + left_over.detach()
 
@@ -42,10 +53,10 @@ def pool(mean: Tensor, var: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     The law of total variance: the mean of the variances and the variance between the
     means, of groups, replicas, micro-batches or batches.
     """
-    weights = n.reshape(-1, *[1] * (mean.ndim - 1))
-    total = n.sum().clamp(min=1)  # (14)
-    whole = (weights * mean).sum(0) / total  # (15)
-    var = (weights * (var + torch.square(mean - whole))).sum(0) / total  # (16)
+    weights = n / n.sum().clamp(min=1)  # (14)
+    weights = weights.reshape(-1, *[1] * (mean.ndim - 1))
+    whole = (weights * mean).sum(0)  # (15)
+    var = (weights * (var + torch.square(mean - whole))).sum(0)  # (16)
     return whole, var, n.sum()
 
 
@@ -62,7 +73,7 @@ def cumulate(
 
     What `momentum=None` does: statistics of all values so far, whatever the batches.
     """
-    so_far = moving_var * (count - correction) / count.clamp(min=1)  # undoes (11)
+    so_far = moving_var * ((count - correction) / count.clamp(min=1))  # undoes (11)
     mean, var = torch.stack([moving_mean, mean]), torch.stack([so_far, var])
     n = torch.as_tensor(n, dtype=count.dtype, device=count.device)
     mean, var, count = pool(mean, var, torch.stack([count, n]))

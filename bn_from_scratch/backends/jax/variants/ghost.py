@@ -5,7 +5,7 @@ from jax import Array
 from jax.lax import stop_gradient
 
 from bn_from_scratch import checks, spec
-from bn_from_scratch.backends.jax.batch_norm import batch_stats
+from bn_from_scratch.backends.jax.batch_norm import batch_stats, promote
 from bn_from_scratch.backends.jax.layer import BatchNorm, Operands
 from bn_from_scratch.backends.jax.statistics import pool
 
@@ -59,6 +59,7 @@ class GhostBatchNorm(BatchNorm, kw_only=True):
         checks.check_ghost_input(X.shape, self.axis, self.ghost_size, mask)
         if 0 in X.shape:
             return super().train_forward(X, mask, update)
+        dtype, X = X.dtype, promote(X)
         groups = ghost_batches(X, self.ghost_size, self.order)
         axis = (0, *(a + 1 for a in spec.kept_axes(X.ndim, self.axis)))
         mean, var = batch_stats(groups, axis)  # [groups, C]
@@ -66,7 +67,7 @@ class GhostBatchNorm(BatchNorm, kw_only=True):
         if update:
             n = spec.values_per_channel(X.shape, self.axis)
             self.move(*self.of_the_batch(stop_gradient(mean), stop_gradient(var)), n)
-        return joined_batch(Y, self.order)
+        return joined_batch(Y, self.order).astype(dtype)
 
     def operands(self, mean: Array, var: Array, training: bool) -> Operands:
         """gamma and beta [C] meet statistics [groups, C]."""

@@ -6,7 +6,11 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from bn_from_scratch import checks, spec
-from bn_from_scratch.backends.tensorflow.batch_norm import batch_stats, shape_of
+from bn_from_scratch.backends.tensorflow.batch_norm import (
+    batch_stats,
+    promote,
+    shape_of,
+)
 from bn_from_scratch.backends.tensorflow.layer import BatchNorm, Operands
 from bn_from_scratch.backends.tensorflow.options import Dtype, LayerOptions
 from bn_from_scratch.backends.tensorflow.statistics import pool
@@ -80,6 +84,7 @@ class GhostBatchNorm(BatchNorm):
         checks.check_ghost_input(shape, self.axis, self.ghost_size, mask)
         if 0 in X.shape:
             return super().train_forward(X, mask, update)
+        dtype, X = X.dtype, promote(X)
         groups = ghost_batches(X, self.ghost_size, self.order)
         axis = (0, *(a + 1 for a in spec.kept_axes(X.ndim, self.axis)))
         mean, var = batch_stats(groups, axis)  # [groups, C]
@@ -88,7 +93,7 @@ class GhostBatchNorm(BatchNorm):
             n = spec.values_per_channel(shape_of(X), self.axis)
             mean, var = tf.stop_gradient(mean), tf.stop_gradient(var)
             self.move(*self.of_the_batch(mean, var), n)
-        return joined_batch(Y, self.order)
+        return tf.cast(joined_batch(Y, self.order), dtype)
 
     def operands(self, mean: Tensor, var: Tensor, training: bool) -> Operands:
         """gamma and beta [C] meet statistics [groups, C]."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bn_from_scratch import checks, spec
-from bn_from_scratch.backends.torch.batch_norm import batch_stats
+from bn_from_scratch.backends.torch.batch_norm import batch_stats, promote
 from bn_from_scratch.backends.torch.layer import (
     BatchNorm,
     Dtype,
@@ -71,6 +71,7 @@ class GhostBatchNorm(BatchNorm):
         checks.check_ghost_input(X.shape, self.axis, self.ghost_size, mask)
         if 0 in X.shape:
             return super().train_forward(X, mask, update)
+        dtype, X = X.dtype, promote(X)
         groups = ghost_batches(X, self.ghost_size, self.order)
         axis = (0, *(a + 1 for a in spec.kept_axes(X.ndim, self.axis)))
         mean, var = batch_stats(groups, axis)  # [groups, C]
@@ -78,7 +79,7 @@ class GhostBatchNorm(BatchNorm):
         if update:
             n = spec.values_per_channel(X.shape, self.axis)
             self.move(*self.of_the_batch(mean.detach(), var.detach()), n)
-        return joined_batch(Y, self.order)
+        return joined_batch(Y, self.order).to(dtype)
 
     def operands(self, mean: Tensor, var: Tensor, training: bool) -> Operands:
         """gamma and beta [C] meet statistics [groups, C]."""
