@@ -1,6 +1,7 @@
 """What a layer accepts: the one place where settings and inputs are refused."""
 
 import numbers
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeGuard, TypeVar
 
@@ -13,6 +14,9 @@ Size = TypeVar("Size", int, int | None)
 
 STATISTICS = ("moving", "batch")
 FROZEN = (None, "affine", "all")
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+# As every framework writes one: torch.float32, <dtype: 'float32'>, float32.
+DTYPE = re.compile(rf"\b({'|'.join(DTYPES)})\b(?=['>]*$)")
 
 
 def check_layer(
@@ -57,6 +61,20 @@ def check_sizes(num_features: Sizes, num_dims: int | None, axis: Axis) -> None:
 def check_eps(eps: float) -> None:
     if not eps > 0:
         raise ValueError(f"eps must be positive; got {eps}")
+
+
+def check_dtype(name: str) -> None:
+    """Raise TypeError unless parameters can have the dtype of this name."""
+    if name not in DTYPES:
+        raise TypeError(f"dtype must be one of {', '.join(DTYPES)}; got {name}")
+
+
+def check_kind(name: str, v: Any, kind: Any, wanted: str) -> None:
+    """Raise TypeError unless v is of this kind, a class or several."""
+    if not isinstance(v, kind):
+        given = f"{type(v).__module__.split('.')[0]}.{type(v).__name__}"
+        given = given.removeprefix("builtins.")
+        raise TypeError(f"{name} must be {wanted}; it is of type {given}")
 
 
 def check_integer(name: str, value: int | None, least: int) -> None:
@@ -105,8 +123,9 @@ def check_input(
     axes where `num_dims` is None, and any number of channels where `num_features` is.
     """
     shape = tuple(shape)
-    if "float" not in str(dtype):
-        raise TypeError(f"batch norm takes floating-point X; X has dtype {dtype}")
+    if not DTYPE.search(str(dtype)):
+        bits = " of 16 to 64 bits" if "float" in str(dtype) else ""
+        raise TypeError(f"batch norm takes floating-point X{bits}; X has dtype {dtype}")
     if len(shape) != (num_dims or max(len(shape), 2)):
         raise ValueError(
             f"this layer normalizes X with {num_dims or 'at least 2'} axes; "

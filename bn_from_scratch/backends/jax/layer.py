@@ -244,4 +244,6 @@ class BatchNorm(nn.Module):
 
 def at_least_float32(dtype: DTypeLike) -> np.dtype:
     """The dtype of the parameters: 16-bit inputs are normalized in float32."""
-    return jnp.promote_types(dtype, jnp.float32)
+    name = dtype if isinstance(dtype, str) else jnp.dtype(dtype or "float32").name
+    checks.check_dtype(name)
+    return jnp.promote_types(name, jnp.float32)

@@ -2,4 +2,5 @@
 
 from bn_from_scratch.backends.mxnet.numpy2 import import_mxnet
 
-import_mxnet().npx.set_np()  # Gluon layers take and give mx.np arrays
+# For the whole process: Gluon layers take and give mx.np arrays.
+import_mxnet().npx.set_np()

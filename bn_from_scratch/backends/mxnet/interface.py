@@ -1,4 +1,9 @@
-"""Batch normalization in MXNet and Gluon: `from bn_from_scratch import mxnet as bn`."""
+"""Batch normalization in MXNet and Gluon: `from bn_from_scratch import mxnet as bn`.
+
+The import puts MXNet in NumPy mode (`npx.set_np()`), for the whole process.  Layers
+here take arrays of mx.np; blocks that know `mx.nd` alone fail from then on, such as
+MobileNetV2, DenseNet and SqueezeNet of Gluon's model zoo.
+"""
 
 from bn_from_scratch.backends.mxnet.batch_norm import batch_norm
 from bn_from_scratch.backends.mxnet.builtin import (

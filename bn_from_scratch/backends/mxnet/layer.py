@@ -22,10 +22,11 @@ from bn_from_scratch.backends.mxnet.batch_norm import (
     promote,
     update_moving,
 )
+from bn_from_scratch.backends.mxnet.dtypes import check_array, like
 from bn_from_scratch.backends.mxnet.parameters import NOT_LEARNED, Fill, Scalar
 from bn_from_scratch.spec import EPS, MOMENTUM, Axis
 
-Dtype = str | type | numpy.dtype
+Dtype = str | type | numpy.dtype | None
 Initializer = float | str | mxnet.init.Initializer  # a number, MXNet's own or its name
 Operands = tuple[ndarray, ndarray, ndarray, ndarray]  # mean, var, gamma, beta
 
@@ -54,7 +55,8 @@ class BatchNorm(nn.Block):
     """Batch normalization with learned scale and shift.  X [N, C, *] -> same.
 
     `autograd.record()` and its `train_mode` choose the mode.  Without `num_features`
-    the first call infers it; without `num_dims` X may have any number of axes.
+    the first call infers it; without `num_dims` X may have any number of axes.  X is an
+    array of mx.np: this package puts MXNet in NumPy mode, for the whole process.
     momentum: weight of the new batch; None pools all batches so far.
     axis: the channel axis, or several.  center, scale: whether to have beta, gamma.
     correction: 1 stores the unbiased variance.  statistics: "batch" predicts with those
@@ -211,12 +213,14 @@ class BatchNorm(nn.Block):
         self, X: ndarray, mask: ndarray | None = None, update: bool = True
     ) -> ndarray:
         """`mask`: valid positions.  `update=False` leaves the moving averages alone."""
+        check_array("X", X)
         training = autograd.is_training() and self.frozen != "all"
         needs = (training or self.predicts_by_batch()) and self.needs_values
         sizes = self.num_features, self.num_dims
         checks.check_input(X.shape, X.dtype, self.axis, *sizes, needs)
         self.build(spec.stats_shape(X.shape, self.axis))
         if mask is not None:
+            check_array("the mask", mask)
             shape = checks.check_mask(mask.shape, X.shape, self.axis)
             mask = mask.reshape(shape).astype(bool)
             X = stats.clear_padding(X, mask)
@@ -280,7 +284,7 @@ class BatchNorm(nn.Block):
         """What `normalize` is given: mean, var, gamma, beta."""
         gamma = np.ones_like(mean) if self.gamma is None else self.value("gamma")
         beta = np.zeros_like(mean) if self.beta is None else self.value("beta")
-        return mean, var, gamma, beta
+        return mean, var, like(mean, gamma), like(mean, beta)
 
     def move(self, mean: ndarray, var: ndarray, n: int | ndarray) -> None:
         """Put a batch of n values per channel into the moving averages."""
@@ -301,4 +305,6 @@ class BatchNorm(nn.Block):
 
 def at_least_float32(dtype: Dtype) -> str:
     """The dtype of the parameters: 16-bit inputs are normalized in float32."""
-    return numpy.promote_types(dtype, "float32").name
+    name = dtype if isinstance(dtype, str) else numpy.dtype(dtype or "float32").name
+    checks.check_dtype(name)
+    return "float64" if name == "float64" else "float32"

@@ -5,6 +5,7 @@ from mxnet.numpy import ndarray
 
 from bn_from_scratch import spec
 from bn_from_scratch.backends.mxnet.batch_norm import CHANNEL_AXIS, promote
+from bn_from_scratch.backends.mxnet.dtypes import like
 from bn_from_scratch.spec import LARGEST, Axis
 
 
@@ -77,9 +78,10 @@ def cumulate(
     """
     share = (count - correction) / np.maximum(count, 1)
     so_far = moving_var * share  # undoes (11)
-    mean, var = np.stack([moving_mean, mean]), np.stack([so_far, var])
     n = np.array(n, dtype=count.dtype, ctx=count.ctx)
-    mean, var, count = pool(mean, var, np.stack([count, n]))
+    parts = (moving_mean, mean), (so_far, var), (count, n)
+    parts = ([like(count, v) for v in pair] for pair in parts)
+    mean, var, count = pool(*map(np.stack, parts))
     enough = np.maximum(count, 1 + correction)  # of fewer values var is 0, not 0 / 0
     return mean, unbiased(var, enough, correction), count
 
@@ -90,5 +92,5 @@ def select(
     """`values` where the condition holds, else `others`; it may be a plain bool."""
     if isinstance(condition, bool):
         return values if condition else others
-    pairs = zip(values, others, strict=True)
+    pairs = ((v, like(v, other)) for v, other in zip(values, others, strict=True))
     return tuple(np.where(condition, v, other) for v, other in pairs)

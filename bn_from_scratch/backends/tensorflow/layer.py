@@ -250,4 +250,5 @@ class BatchNorm(Door):
 
 def at_least_float32(dtype: str) -> str:
     """The dtype of the parameters: 16-bit inputs are normalized in float32."""
-    return "float32" if tf.as_dtype(dtype).size < 4 else dtype
+    checks.check_dtype(dtype)
+    return "float64" if dtype == "float64" else "float32"

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
 
 from bn_from_scratch import checks, combinations, signatures, spec
@@ -190,6 +191,7 @@ class BatchNorm(nn.Module):
         self, X: Tensor, mask: Tensor | None = None, update: bool = True
     ) -> Tensor:
         """`mask`: valid positions.  `update=False` leaves the moving averages alone."""
+        checks.check_kind("X", X, (Tensor, Proxy), "a torch.Tensor")
         training = self.training and self.frozen != "all"
         needs = (training or self.predicts_by_batch()) and self.needs_values
         sizes = self.num_features, self.num_dims
@@ -197,6 +199,7 @@ class BatchNorm(nn.Module):
         if self.num_features is None:
             self.build(spec.stats_shape(X.shape, self.axis))
         if mask is not None:
+            checks.check_kind("the mask", mask, (Tensor, Proxy), "a torch.Tensor")
             shape = checks.check_mask(mask.shape, X.shape, self.axis)
             mask = mask.reshape(shape).to(torch.bool)
             X = stats.clear_padding(X, mask)
@@ -280,5 +283,7 @@ class BatchNorm(nn.Module):
 
 def at_least_float32(dtype: Dtype) -> torch.dtype:
     """The dtype of the parameters: 16-bit inputs are normalized in float32."""
-    given = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    return torch.promote_types(given or torch.get_default_dtype(), torch.float32)
+    given = torch.get_default_dtype() if dtype is None else dtype
+    name = str(given).removeprefix("torch.")
+    checks.check_dtype(name)
+    return torch.promote_types(getattr(torch, name), torch.float32)

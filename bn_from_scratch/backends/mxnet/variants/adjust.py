@@ -5,6 +5,7 @@ from typing import Unpack
 
 from mxnet.numpy import ndarray
 
+from bn_from_scratch.backends.mxnet.dtypes import like
 from bn_from_scratch.backends.mxnet.layer import (
     BatchNorm,
     Dtype,
@@ -53,6 +54,7 @@ class AdjustedBatchNorm(BatchNorm):
         mean, var, gamma, beta = super().operands(mean, var, training)
         if training:
             pair = self.adjustment
-            scale, shift = pair(tuple(mean.shape)) if callable(pair) else pair
+            pair = pair(tuple(mean.shape)) if callable(pair) else pair
+            scale, shift = (like(mean, v) for v in pair)
             gamma, beta = scale_and_shift(gamma, beta, scale, shift)
         return mean, var, gamma, beta

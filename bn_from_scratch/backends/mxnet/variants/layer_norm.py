@@ -11,6 +11,7 @@ from bn_from_scratch.backends.mxnet.batch_norm import (
     normalize,
     promote,
 )
+from bn_from_scratch.backends.mxnet.dtypes import check_array, like
 from bn_from_scratch.backends.mxnet.layer import Dtype, at_least_float32
 from bn_from_scratch.spec import EPS, Axis
 
@@ -33,7 +34,8 @@ def layer_norm(
     one, zero = np.ones_like(var), np.zeros_like(mean)
     X_hat = normalize(X, mean, var, one, zero, eps, examples)
     gamma, beta = (
-        v.reshape(spec.param_shape(X.shape, feature_axis)) for v in (gamma, beta)
+        like(X, v.reshape(spec.param_shape(X.shape, feature_axis)))
+        for v in (gamma, beta)
     )
     return (gamma * X_hat + beta).astype(dtype)  # (20)
 
@@ -83,6 +85,7 @@ class LayerNorm(nn.Block):
         super().cast(at_least_float32(dtype))
 
     def forward(self, X: ndarray) -> ndarray:
+        check_array("X", X)
         sizes = self.num_features, self.num_dims
         checks.check_input(X.shape, X.dtype, self.feature_axis, *sizes, False)
         axes = self.axis, self.feature_axis

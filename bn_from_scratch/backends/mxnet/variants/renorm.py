@@ -8,6 +8,7 @@ from mxnet.numpy import ndarray
 
 from bn_from_scratch import checks
 from bn_from_scratch.backends.mxnet.batch_norm import update_moving
+from bn_from_scratch.backends.mxnet.dtypes import like
 from bn_from_scratch.backends.mxnet.layer import (
     BatchNorm,
     Dtype,
@@ -108,8 +109,9 @@ class BatchRenorm(BatchNorm):
     def operands(self, mean: ndarray, var: ndarray, training: bool) -> Operands:
         mean, var, gamma, beta = super().operands(mean, var, training)
         if training:
-            likeness = self.likeness()
-            r, d = renorm_factors(mean, var, *likeness, self.eps, *self.limits())
+            like_mean, like_std = (like(mean, v) for v in self.likeness())
+            limits = (like(mean, v) for v in self.limits())
+            r, d = renorm_factors(mean, var, like_mean, like_std, self.eps, *limits)
             gamma, beta = scale_and_shift(gamma, beta, r, d)
         return mean, var, gamma, beta
 

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from bn_from_scratch import checks, spec
 from bn_from_scratch.backends.torch.batch_norm import (
@@ -76,6 +77,7 @@ class LayerNorm(nn.Module):
         self.beta = nn.Parameter(torch.zeros(shape, dtype=dtype))
 
     def forward(self, X: Tensor) -> Tensor:
+        checks.check_kind("X", X, (Tensor, Proxy), "a torch.Tensor")
         sizes = self.num_features, self.num_dims
         checks.check_input(X.shape, X.dtype, self.feature_axis, *sizes, False)
         axes = self.axis, self.feature_axis
