@@ -1,7 +1,6 @@
 """The epoch loop, its history and its checkpoints; knows no framework."""
 
 import os
-import pathlib
 import sys
 import time
 from collections.abc import Iterable
@@ -9,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 from tqdm import tqdm
 
+from bn_from_scratch import reading
 from bn_from_scratch.files import write_atomically
 
 if TYPE_CHECKING:  # it brings pooch, which training needs not
@@ -249,11 +248,12 @@ def save_weights(path: str | os.PathLike[str], weights: Weights) -> None:
 
 def load_weights(path: str | os.PathLike[str]) -> Weights:
     """Named arrays of a safetensors file; ValueError for a file that is not one."""
-    content = pathlib.Path(path).read_bytes()
-    try:
-        return safetensors.numpy.load(content)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
+    content = reading.content(path)
+    with reading.door(f"{path} is not a whole safetensors file"):
+        try:
+            return safetensors.numpy.load(content)
+        except KeyError as error:  # what its table of dtypes lacks
+            raise ValueError(f"NumPy has no {error.args[0]}") from None
 
 
 def check_weights(expected: Weights, given: Weights) -> None:

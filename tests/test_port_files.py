@@ -12,6 +12,7 @@ import pytest
 from conftest import load_or_skip
 
 from bn_from_scratch import lenet, training
+from bn_from_scratch.health import health
 from bn_from_scratch.port import files, network, port, proof
 from bn_from_scratch.port.content import OURS, Content, Norm
 
@@ -932,3 +933,50 @@ def test_a_file_is_of_the_framework_that_was_said(tmp_path):
     path = tmp_path / "a.pt"
     with pytest.raises(ValueError, match=f"^{path} is a file of PyTorch, not of jax$"):
         files.read(path, from_="jax")
+
+
+def test_a_port_does_not_replace_its_own_source(tmp_path):
+    load_or_skip("torch")
+    path, link = tmp_path / "a.pt", tmp_path / "b.pt"
+    files.write(path, content("torch"))
+    link.symlink_to(path)
+    for out in (path, link):
+        message = (
+            f"^{out} is the source itself, of which not all is carried; write to "
+            "another file$"
+        )
+        with pytest.raises(FileExistsError, match=message):
+            port(path, "torch", out, overwrite=True)
+
+
+def test_a_link_is_replaced_on_request_and_what_it_leads_to_stays(tmp_path):
+    load_or_skip("torch")
+    files.write(tmp_path / "a.pt", content("torch"))
+    link, other = tmp_path / "b.pt", tmp_path / "other.pt"
+    link.symlink_to("other.pt")  # which is not there
+    with pytest.raises(FileExistsError, match=r"is overwritten only on request$"):
+        port(tmp_path / "a.pt", "torch", link)
+    other.write_text("precious")
+    report = port(tmp_path / "a.pt", "torch", link, overwrite=True)
+    assert other.read_text() == "precious"
+    assert report.notes[-1] == (
+        f"{link} was a link to other.pt; now it is a file, and other.pt is as it was"
+    )
+    link.unlink()
+    link.mkdir()
+    message = f"^a file is to be written; {link} is a folder$"
+    with pytest.raises(IsADirectoryError, match=message):
+        port(tmp_path / "a.pt", "torch", link, overwrite=True)
+
+
+def test_names_do_not_reach_the_terminal_raw(tmp_path):
+    load_or_skip("torch")
+    name = "bn\x1b[2J\nBoth sides agree\u202e"
+    files.write(tmp_path / "a.pt", content("torch", **{name: 3}))
+    report = port(tmp_path / "a.pt", "torch", tmp_path / "b.safetensors")
+    mode = (tmp_path / "b.safetensors").stat().st_mode
+    (tmp_path / "plain").touch()
+    assert mode == (tmp_path / "plain").stat().st_mode
+    for text in (str(report), str(health(tmp_path / "b.safetensors"))):
+        assert "\x1b" not in text and "\u202e" not in text
+        assert r"bn\x1b[2J\nBoth sides agree\u202e" in text

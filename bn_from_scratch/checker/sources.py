@@ -4,22 +4,24 @@ import json
 import pathlib
 from os import PathLike
 
+from bn_from_scratch import reading
+
 
 def cells(path: str | PathLike[str]) -> list[tuple[str, str]]:
     """[(where, code)] of a file: one for a program, one for each cell of a notebook."""
     path = pathlib.Path(path)
-    text = path.read_text(encoding="utf-8")
+    with reading.door(f"{path.name} is not text in UTF-8"):
+        text = reading.content(path).decode()
     if path.suffix != ".ipynb":
         return [(path.name, text)]
     try:
-        found = json.loads(text)["cells"]
-    except (ValueError, KeyError, TypeError):
+        return [
+            (f"{path.name}, cell {number}", _without_magic("".join(cell["source"])))
+            for number, cell in enumerate(json.loads(text)["cells"], 1)
+            if cell["cell_type"] == "code"
+        ]
+    except Exception:  # what is nested too deeply is a RecursionError
         raise ValueError(f"{path.name} is not a notebook") from None
-    return [
-        (f"{path.name}, cell {number}", _without_magic("".join(cell["source"])))
-        for number, cell in enumerate(found, 1)
-        if cell["cell_type"] == "code"
-    ]
 
 
 def code(path: str | PathLike[str]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from bn_from_scratch.checker import adapters, comparison, judge, sandbox, sources, tasks
 from bn_from_scratch.checker.mistakes import Mistake
 from bn_from_scratch.checker.sandbox import AnswerError, Failure, ObservedAnswer
+from bn_from_scratch.text import visible
 
 RIGHT, WRONG, UNWRITTEN = "right", "wrong", "not written yet"
 SMALL = 40  # values: an array that can be read
@@ -79,10 +80,10 @@ class Verdict:
 
     def __str__(self) -> str:
         if self.error:
-            return f"{self.name} cannot be run: {self.error}"
+            return visible(f"{self.name} cannot be run: {self.error}")
         if not self.findings:
             names = ", ".join(tasks.CASES)
-            return f"{self.name} defines none of {names}."
+            return f"{visible(self.name)} defines none of {names}."
         return "\n".join(line for f in self.findings for line in _lines(f))
 
     __repr__ = __str__  # a notebook shows the last value of a cell by it
@@ -211,7 +212,7 @@ def _lines(finding):
     if finding.differences:
         known = finding.mistakes or finding.before
         yield "  - and something that is no known mistake:" if known else "  - this:"
-        yield from (f"    {line}" for line in finding.differences.splitlines())
+        yield from (f"    {visible(v)}" for v in finding.differences.splitlines())
 
 
 def _wrapped(text):

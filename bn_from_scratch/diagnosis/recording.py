@@ -22,13 +22,13 @@ import io
 import pathlib
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
+from bn_from_scratch import reading
 from bn_from_scratch.files import write_atomically
 from bn_from_scratch.training import load_weights, save_weights
 
@@ -209,18 +209,8 @@ def _kind(path):
 
 
 def _load_npz(path):
-    content = io.BytesIO(pathlib.Path(path).read_bytes())
-    if not zipfile.is_zipfile(content):  # else `np.load` tries other formats
+    reading.check_file(path)
+    if not zipfile.is_zipfile(path):  # else `np.load` tries other formats
         raise ValueError(f"{path} is not a whole .npz file")
-    try:
-        with np.load(content, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-    except (
-        ValueError,
-        EOFError,
-        KeyError,
-        OSError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise ValueError(f"{path} is not a whole .npz file: {error}") from None
+    with reading.door(f"{path} is not a whole .npz file"):
+        return reading.npz(path)

@@ -6,6 +6,7 @@ from typing import Any
 
 from bn_from_scratch.checker.mistakes import Mistake
 from bn_from_scratch.diagnosis.evidence import Deviation
+from bn_from_scratch.text import visible
 
 SHOWN = 5  # of the differences
 
@@ -75,7 +76,7 @@ class Diagnosis:
         pair = (
             f"{self.layer}: {one} and {other}" if self.layer else f"{one} and {other}"
         )
-        lines = [f"{pair} {self._summary()}"]
+        lines = [visible(f"{pair} {self._summary()}")]
         for cause in self.causes:
             lines += _wrapped(f"- {cause.name}: {cause.evidence}")
             lines += _wrapped(f"  {cause.mistake.hint}")
@@ -142,5 +143,9 @@ class ModelDiagnosis:
 def _wrapped(text):
     # A line begins with "- " or is indented under one.
     return textwrap.wrap(
-        text, 86, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+        visible(text),
+        86,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_on_hyphens=False,
     )

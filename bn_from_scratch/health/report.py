@@ -7,6 +7,7 @@ from typing import Any
 from bn_from_scratch.health.symptoms import Symptom
 from bn_from_scratch.presentation.table import table
 from bn_from_scratch.surgery.description import Description
+from bn_from_scratch.text import visible
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Health:
         lines = [table(header, [row.cells for row in self.rows])]
         for symptom, places in self.by_symptom().items():
             lines += ["", f"{symptom.name}:"]
-            lines += [f"  {layer}: {evidence}" for layer, evidence in places]
+            lines += [visible(f"  {layer}: {evidence}") for layer, evidence in places]
             lines += textwrap.wrap(
                 symptom.advice, 88, initial_indent="  -> ", subsequent_indent="     "
             )

@@ -5,6 +5,7 @@ from dataclasses import replace
 from os import PathLike
 
 from bn_from_scratch import backends, lenet
+from bn_from_scratch.files import written_whole
 from bn_from_scratch.port import files, network, proof, translate, words
 from bn_from_scratch.port.content import NEUTRAL
 from bn_from_scratch.port.report import Report
@@ -35,20 +36,25 @@ def port(
     variance as it is gives the same predictions.
     absent: "gamma" or "beta", of layers in a .weights.h5 that have one of them.
 
+    overwrite: replace a file that is there.  A symbolic link is replaced, and what it
+    leads to stays.  The source is never replaced: of what is not carried, nothing else
+    is left.
+
     Errors: ValueError for a file that cannot be carried and for a difference above
     tolerance, FileExistsError for a target that exists, ImportError for an absent
     framework.  Then nothing is written.
     """
     out = files.target(source, to, out)
+    _refuse_source(source, out)
     _refuse(out, overwrite)
+    led_to = os.readlink(out) if out.is_symlink() else None
     backends.load(to)
     found = network.settle(files.read(source, from_, absent))
     found, notes = translate.complete(found, eps, momentum)
-    beside = out.with_name(f".{os.getpid()}.{out.name}")
-    try:
+    with written_whole(out) as place:
         wanted = translate.translate(found, to, values)
-        files.write(beside, wanted)
-        written = _read_back(beside, wanted)
+        files.write(place, wanted)
+        written = _read_back(place, wanted)
         variances = translate.translated_variances(found, to, values)
         rows = proof.prove_layers(found, written, variances)
         if found.others:
@@ -56,16 +62,13 @@ def port(
             rows.sort(key=lambda row: lenet.position(row["layer"]))
         proof.check(rows, (found.framework, to))
         _refuse(out, overwrite)  # it may have come meanwhile
-        os.replace(beside, out)
-    finally:
-        beside.unlink(missing_ok=True)
     return Report(
         source=str(source),
         frameworks=(found.framework, to),
         kind="LeNet" if found.others else f"batch norms: {len(found.norms)}",
         rows=rows,
         written=str(out),
-        notes=notes + _notes(found, wanted, out, values),
+        notes=notes + _notes(found, wanted, out, values) + _of_link(out, led_to),
         left=list(found.left),
     )
 
@@ -74,8 +77,28 @@ def _refuse(out, overwrite):
     """Raise before the work begins, where its result could not be put."""
     if not out.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {out.parent}")
-    if out.exists() and not overwrite:
+    if out.is_dir():
+        raise IsADirectoryError(f"a file is to be written; {out} is a folder")
+    if os.path.lexists(out) and not overwrite:
         raise FileExistsError(f"{out} exists; it is overwritten only on request")
+
+
+def _refuse_source(source, out):
+    """Raise where the result would replace what it is made of."""
+    if os.path.exists(out) and os.path.exists(source) and os.path.samefile(source, out):
+        raise FileExistsError(
+            f"{out} is the source itself, of which not all is carried; write to "
+            "another file"
+        )
+
+
+def _of_link(out, led_to):
+    """What happened to a symbolic link, in words."""
+    if led_to is None:
+        return []
+    return [
+        f"{out} was a link to {led_to}; now it is a file, and {led_to} is as it was"
+    ]
 
 
 def _read_back(path, wanted):

@@ -10,7 +10,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from bn_from_scratch import backends
+from bn_from_scratch import backends, reading
+from bn_from_scratch.files import written_whole
 from bn_from_scratch.port import content, recognize
 from bn_from_scratch.port.content import NEUTRAL, Content
 from bn_from_scratch.port.words import TITLES
@@ -57,17 +58,14 @@ def read(
     from_: the framework of a .safetensors whose names could be of several.
     absent: "gamma" or "beta", of the layers of a .weights.h5 that have one of them.
 
-    Errors: ValueError for a file that is not whole, not of its format or without batch
-    norms; OSError where there is none.
+    Errors: ValueError for a file that is not whole, not of its format, without batch
+    norms or of a size beyond the limit of `reading`; OSError where there is none.
     """
     path = Path(path)
     if absent not in (None, *NEUTRAL):
         raise ValueError(f"gamma or beta can be absent; got {absent!r}")
-    try:
-        name = recognize.module(path) if path.is_file() else None
-        name = name or _module_by_suffix(path)
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be carried: {error}") from None
+    with reading.door(f"{path} cannot be carried", OSError):
+        name = _recognized(path) or _module_by_suffix(path)
     framework = FRAMEWORKS[name]
     if framework and from_ not in (None, framework):
         raise ValueError(f"{path} is a file of {TITLES[framework]}, not of {from_}")
@@ -76,21 +74,23 @@ def read(
         options = {"framework": from_}
     elif framework == "tensorflow":
         options = {"absent": absent}
-    path.open("rb").close()  # absent or a folder: the system's own words
-    try:
+    reading.check_file(path)
+    with reading.door(f"{path} cannot be carried"):
         return check(_module(name).read(path, **options))
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be carried: {error}") from None
 
 
 def write(path: str | PathLike[str], given: Content) -> None:
-    """Write a `Content` in the format of the path's suffix."""
-    _module(FORMATS[suffix(path)][1]).write(Path(path), given)
+    """Write a `Content` in the format of the path's suffix, whole or not at all."""
+    module = _module(FORMATS[suffix(path)][1])
+    with written_whole(path) as place:
+        module.write(place, given)
 
 
 def save_model(path: str | PathLike[str], trainer: Any) -> None:
-    """Save a trained model as its framework itself does."""
-    _module(FORMATS[suffix(path)][1]).save_model(trainer, Path(path))
+    """Save a trained model as its framework itself does, whole or not at all."""
+    module = _module(FORMATS[suffix(path)][1])
+    with written_whole(path) as place:
+        module.save_model(trainer, place)
 
 
 def target(
@@ -116,6 +116,14 @@ def suffix(path: str | PathLike[str]) -> str:
             return known
     known = ", ".join(FORMATS)
     raise ValueError(f"a file to write ends in one of {known}; got {path}")
+
+
+def _recognized(path):
+    """The module that reads the file, by its content; None where nothing tells."""
+    if not path.exists():
+        return None
+    reading.check_file(path)
+    return recognize.module(path)
 
 
 def _module_by_suffix(path):

@@ -6,6 +6,7 @@ from typing import Any
 from bn_from_scratch.port.proof import COLUMNS, Row
 from bn_from_scratch.port.words import TITLES
 from bn_from_scratch.presentation.table import Figure, table
+from bn_from_scratch.text import visible
 
 
 @dataclass
@@ -38,17 +39,19 @@ class Report:
     def __str__(self) -> str:
         before, after = (TITLES[name] for name in self.frameworks)
         lines = [
-            f"{self.source} ({before}, {self.kind}) -> {self.written} ({after})",
+            visible(
+                f"{self.source} ({before}, {self.kind}) -> {self.written} ({after})"
+            ),
             "",
             "Both sides on the same input: largest difference, relative to the largest "
             "value.",
             "",
             table(["layer", "channels", "dtype", *COLUMNS], map(_cells, self.rows)),
             "",
-            *self.notes,
+            *map(visible, self.notes),
         ]
         if self.left:
-            lines.append(f"not carried: {', '.join(self.left)}")
+            lines.append(visible(f"not carried: {', '.join(self.left)}"))
         lines.append(f"Both sides agree: worst {self.largest:.1e}.")
         return "\n".join(lines)
 

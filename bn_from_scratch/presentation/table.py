@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bn_from_scratch.text import visible
+
 NUMBER = re.compile(r"[-+\d.,e]+|nan|inf")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Columns as wide as their longest cell; those of numbers stand to the right."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[visible(cell) for cell in row] for row in rows]
     columns = list(zip(header, *cells, strict=True))
     right = [all(map(NUMBER.fullmatch, column[1:])) for column in columns]
     widths = [max(map(len, column)) for column in columns]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bn_from_scratch import reading
 from bn_from_scratch.backends import PACKAGES
 from bn_from_scratch.checker.cases import Case
 
@@ -34,7 +35,9 @@ def load(framework: str) -> ModuleType:
 
 def framework_of_source(source: str) -> str:
     """The framework that a program imports; numpy where it imports none."""
-    for node in ast.walk(ast.parse(source)):
+    with reading.door("it is no program", SyntaxError):
+        tree = ast.parse(source)
+    for node in ast.walk(tree):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module]

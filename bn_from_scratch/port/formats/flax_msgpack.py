@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bn_from_scratch import backends
+from bn_from_scratch import backends, reading
 from bn_from_scratch.port import names, words
 from bn_from_scratch.port.content import OURS, Content
 
@@ -21,11 +21,8 @@ def read(path: Path) -> Content:
     backends.load(FRAMEWORK)
     from flax import serialization
 
-    try:
+    with reading.door("Flax cannot read it"):
         tree: Any = serialization.msgpack_restore(Path(path).read_bytes())
-    except Exception as error:  # the parser raises whatever it stumbles over
-        reason = str(error) or type(error).__name__
-        raise ValueError(f"Flax cannot read it: {reason}") from None
     kinds = KINDS if isinstance(tree, dict) else ()  # without gamma and beta: no params
     if not any(isinstance(tree.get(kind), dict) for kind in kinds):
         raise ValueError("it holds no {'params': ..., 'batch_stats': ...}")

@@ -1,8 +1,29 @@
 """Groups and arrays of an HDF5 file, and only what is in that file itself."""
 
+import re
+import struct
 from typing import Any
 
 import numpy as np
+
+HEAP = b"GCOL\x01\0\0\0"  # how a heap of strings begins
+
+
+def check_heaps(blob: bytes) -> None:
+    """Raise ValueError where HDF5 would search a heap of strings for ever.
+
+    A heap is HEAP, its size, and objects: a number, 6 bytes, a size, content.  Number 0
+    is the free space, whose size counts its own 16 bytes; with less, HDF5 stays there.
+    """
+    for found in re.finditer(re.escape(HEAP), blob):
+        place = found.start() + 16
+        end = found.start() + int.from_bytes(blob[place - 8 : place], "little")
+        while place + 16 <= min(end, len(blob)):
+            number, size = struct.unpack_from("<H6xQ", blob, place)
+            step = 16 + -(-size // 8) * 8 if number else size
+            if step < 16:
+                raise ValueError("HDF5 cannot read it: a heap of strings is broken")
+            place += step
 
 
 def child(group: Any, key: str, kind: Any = None) -> Any:

@@ -8,11 +8,10 @@ the JSON as an attribute.  No code that a file brings or names is ever run.
 import importlib
 import io
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
-from bn_from_scratch import backends
+from bn_from_scratch import backends, reading
 from bn_from_scratch.port import recognize, settings
 from bn_from_scratch.port.content import Content
 from bn_from_scratch.port.formats import hdf5, keras2_h5, keras_config, keras_h5
@@ -25,16 +24,17 @@ def read(path: Path, absent: str | None = None) -> Content:
     """`absent`: what layers of three vectors lack, where the file does not say."""
     h5py = _h5py()
     blob, described = _opened(Path(path))
-    try:
-        with h5py.File(io.BytesIO(blob)) as file:
-            if keras2_h5.is_one(file):
-                return keras2_h5.content(file, len(blob), _model_config(file))
-            said = file.attrs.get(settings.KEY)
-            lacking = settings.absent(said)
-            content = keras_h5.content(file, len(blob), described, lacking, absent)
-            return settings.from_json(content, said)
-    except (OSError, KeyError, RuntimeError, AttributeError, TypeError) as error:
-        raise ValueError(f"HDF5 cannot read it: {error}") from None
+    hdf5.check_heaps(blob)
+    with (
+        reading.door("HDF5 cannot read it", ValueError),
+        h5py.File(io.BytesIO(blob)) as file,
+    ):
+        if keras2_h5.is_one(file):
+            return keras2_h5.content(file, len(blob), _model_config(file))
+        said = file.attrs.get(settings.KEY)
+        lacking = settings.absent(said)
+        content = keras_h5.content(file, len(blob), described, lacking, absent)
+        return settings.from_json(content, said)
 
 
 def write(path: Path, content: Content) -> None:
@@ -84,10 +84,8 @@ def _side_by_side(content):
 def _model_config(file):
     """The description of the model in a file of Keras 2; {} in one of weights alone."""
     said = file.attrs.get("model_config")
-    try:
+    with reading.door("its model_config cannot be read"):
         return keras_config.parse(hdf5.text(said)) if said is not None else {}
-    except ValueError as error:
-        raise ValueError(f"its model_config cannot be read: {error}") from None
 
 
 def _opened(path):
@@ -96,11 +94,9 @@ def _opened(path):
     zipped = blob.startswith(b"PK") or path.suffix == ".keras"
     if not zipped or blob.startswith(recognize.HDF5):
         return blob, {}
-    try:
+    with reading.door("it is no whole zip of Keras"):
+        reading.check_zip(path)
         with zipfile.ZipFile(io.BytesIO(blob)) as file:
-            said = keras_config.parse(file.read(CONFIG))
-            return file.read(WEIGHTS), said
-    except (zipfile.BadZipFile, zlib.error, EOFError, LookupError) as error:
-        raise ValueError(f"it is no whole zip of Keras: {error}") from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"its {CONFIG} cannot be read: {error}") from None
+            config, weights = file.read(CONFIG), file.read(WEIGHTS)
+    with reading.door(f"its {CONFIG} cannot be read"):
+        return weights, keras_config.parse(config)

@@ -5,6 +5,7 @@ from pathlib import Path
 import safetensors
 import safetensors.numpy
 
+from bn_from_scratch import reading
 from bn_from_scratch.port import names, settings
 from bn_from_scratch.port.content import Content
 from bn_from_scratch.port.formats import flax_msgpack, named
@@ -12,13 +13,19 @@ from bn_from_scratch.port.formats import flax_msgpack, named
 
 def read(path: Path, framework: str | None = None) -> Content:
     """`framework` overrides what the names say."""
-    try:
+    with reading.door("safetensors cannot read it"):
         with safetensors.safe_open(path, "numpy") as file:
             said = (file.metadata() or {}).get(settings.KEY)
-            flat = {k: file.get_tensor(k) for k in file.keys()}
-    except (safetensors.SafetensorError, TypeError) as error:  # TypeError: bfloat16
-        raise ValueError(f"safetensors cannot read it: {error}") from None
+            flat = {k: _array(file, k) for k in file.keys()}
     return settings.from_json(named.content(flat, framework), said)
+
+
+def _array(file, name):
+    try:
+        return file.get_tensor(name)
+    except (TypeError, AttributeError):  # of ml_dtypes, or of nobody
+        dtype = file.get_slice(name).get_dtype()
+        raise ValueError(f"NumPy has no {dtype}, the dtype of {name}") from None
 
 
 def write(path: Path, content: Content) -> None:

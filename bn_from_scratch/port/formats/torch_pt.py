@@ -5,11 +5,12 @@ plain containers and runs no code that a file brings.
 """
 
 import re
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from bn_from_scratch import backends
+from bn_from_scratch import backends, reading
 from bn_from_scratch.port import names, settings
 from bn_from_scratch.port.content import Content
 
@@ -21,11 +22,18 @@ def read(path: Path) -> Content:
     import torch
 
     try:
+        if zipfile.is_zipfile(path):
+            reading.check_zip(path)
         with open(path, "rb") as file:  # given a path, it goes by the suffix
             loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except reading.TooLarge:
+        raise
     except Exception as error:  # the parser raises whatever it stumbles over
         raise ValueError(_reason(error)) from None
     state_dict = _state_dict_of(loaded, torch)
+    # A tensor may have one value in the file, and any number by its shape.
+    size = sum(v.numel() * v.element_size() for v in state_dict.values())
+    reading.check_size(size, f"{path}, unpacked,")
     content = names.split({k: _array(k, v) for k, v in state_dict.items()}, FRAMEWORK)
     metadata = getattr(state_dict, "_metadata", None)
     said = metadata.get(settings.KEY) if isinstance(metadata, dict) else None
