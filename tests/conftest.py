@@ -29,6 +29,13 @@ for name, value in ONE_THREAD.items():
     os.environ.setdefault(name, value)
 
 
+def pytest_configure(config):
+    """JAX compiles each operation for each shape, once: the next run loads them."""
+    cache = config.rootpath / ".pytest_cache" / "jax"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
 def pytest_xdist_auto_num_workers(config):
     """Two for the whole suite; a file that is asked for by name runs right here."""
     return 0 if config.args_source == config.ArgsSource.ARGS else 2
