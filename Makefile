@@ -8,9 +8,6 @@ EMPTY :=
 SPACE := $(EMPTY) $(EMPTY)
 export UV_FIND_LINKS ?= $(subst $(SPACE),$(COMMA),$(FIND_LINKS))
 
-# The frameworks are thousands of files: to compile them takes longer than to load them.
-unexport PYTHONDONTWRITEBYTECODE
-
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 PYTHON := $(or $(shell command -v python3.11 2>/dev/null),python3)
 
