@@ -1,5 +1,6 @@
 """The epoch loop, its history and its checkpoints; knows no framework."""
 
+import json
 import os
 import sys
 import time
@@ -19,7 +20,11 @@ if TYPE_CHECKING:  # it brings pooch, which training needs not
 
 EVALUATION_BATCH = 1000  # prediction does not depend on the batch; larger is faster
 
+HEADER = "bn_from_scratch"  # of a safetensors file: where the settings are, as JSON
+SETTINGS = ("eps", "momentum", "correction", "statistics")
+
 Weights = dict[str, np.ndarray]  # by name: "conv1.weight", "bn1.gamma"; channels first
+Settings = dict[str, dict[str, Any]]  # of batch norms, by their paths
 Part = tuple[np.ndarray, np.ndarray, float]  # X, y and its share of a batch
 
 
@@ -127,6 +132,10 @@ class Trainer:
         """What `reestimate` writes: {path: {"moving_mean": array, ...}}."""
         raise NotImplementedError
 
+    def descriptions(self) -> dict[str, Any]:
+        """{path: Description} of the model's batch norms."""
+        raise NotImplementedError
+
     def fold_on(self, X: np.ndarray) -> None:
         """Go on with the model without its batch norms, proven on this input."""
         raise NotImplementedError
@@ -147,10 +156,22 @@ class Trainer:
             history.val_loss.append(loss)
             history.val_accuracy.append(accuracy)
             if self.checkpoint:
-                save_weights(self.checkpoint, self.get_weights())
+                self.save_weights(self.checkpoint)
             if self.progress:
                 print(self._epoch_line(epoch, history), file=sys.stderr, flush=True)
         return history
+
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights to a safetensors file, with the settings of batch norms."""
+        save_weights(path, self.get_weights(), self.settings())
+
+    def settings(self) -> Settings:
+        """What a batch norm is, beside its weights: {path: {"eps": 1e-05, ...}}."""
+        found = {path: d.settings for path, d in self.descriptions().items()}
+        return {
+            path: {name: _plain(given[name]) for name in SETTINGS}
+            for path, given in found.items()
+        }
 
     def set_weights(self, weights: Weights) -> None:
         """Put named NumPy arrays, channels first, into the model that was prepared.
@@ -239,11 +260,17 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     return np.mean(log_sum - shifted[np.arange(len(labels)), labels])
 
 
-def save_weights(path: str | os.PathLike[str], weights: Weights) -> None:
-    """Write named arrays to a safetensors file, whole or not at all."""
+def save_weights(
+    path: str | os.PathLike[str], weights: Weights, settings: Settings | None = None
+) -> None:
+    """Write named arrays to a safetensors file, whole or not at all.
+
+    settings: of the batch norms among them, for the header of the file.
+    """
+    header = {HEADER: json.dumps(settings)} if settings else None
     # safetensors writes the memory of an array, so a transposed view comes out wrong.
     arrays = {name: np.ascontiguousarray(w) for name, w in weights.items()}
-    write_atomically(path, safetensors.numpy.save(arrays))
+    write_atomically(path, safetensors.numpy.save(arrays, header))
 
 
 def load_weights(path: str | os.PathLike[str]) -> Weights:
@@ -254,6 +281,11 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
             return safetensors.numpy.load(content)
         except KeyError as error:  # what its table of dtypes lacks
             raise ValueError(f"NumPy has no {error.args[0]}") from None
+
+
+def _plain(setting):
+    """1 - 0.9 is 0.09999999999999998; a file says 0.1."""
+    return float(f"{setting:.12g}") if isinstance(setting, float) else setting
 
 
 def check_weights(expected: Weights, given: Weights) -> None:

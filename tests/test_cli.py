@@ -390,11 +390,27 @@ def test_all_options_reach_port(monkeypatch, capsys):
 
     monkeypatch.setattr("bn_from_scratch.port.port", port)
     options = {"from_": "jax", "eps": 1e-3, "momentum": 0.3, "values": 8}
-    options |= {"absent": "beta", "overwrite": True}
-    text = "--from jax --eps 1e-3 --momentum 0.3 --values 8 --absent beta --overwrite"
+    options |= {"absent": "beta", "overwrite": True, "strict": True}
+    text = "--from jax --eps 1e-3 --momentum 0.3 --values 8 --absent beta --overwrite "
+    text += "--strict"
     assert run("port", "a.pt", "--to", "torch", "--out", "b.pt", *text.split()) == 2
     assert given == options | {"source": "a.pt", "to": "torch", "out": "b.pt"}
     assert capsys.readouterr().err == "bn: error: enough\n"
+
+
+def test_a_strict_port_assumes_nothing(weights, capsys):
+    out = weights.with_name("o.pt")
+    command = "port", weights, "--to", "torch", "--out", out, "--strict"
+    assert run(*command) == 1
+    said = capsys.readouterr()
+    assert "agree, if eps is 1e-05 (assumed; with 1e-3 the output wo" in said.out
+    assert said.err == (
+        "nothing was written: state --eps and --momentum, or leave --strict out\n"
+    )
+    assert not out.exists()
+    assert run(*command, "--eps", "1e-5") == 1
+    assert run(*command, "--eps", "1e-5", "--momentum", "0.1", "--json") == 0
+    assert out.exists()
 
 
 def test_port_of_a_file_that_is_none(tmp_path, capsys):
@@ -434,6 +450,18 @@ def test_health(weights, tmp_path, capsys):
     assert "<svg" in page.read_text()
     assert run("health", weights, "--json") == 1
     assert json.loads(capsys.readouterr().out)["well"] is False
+
+
+def test_strict_health_wants_to_know_eps(tmp_path, capsys):
+    state = {"gamma": [1, 2], "beta": [0, 1], "moving_mean": [1, 2]}
+    state["moving_var"] = [1.5, 2]
+    path = tmp_path / "a.safetensors"
+    arrays = {f"bn1.{k}": np.array(v, "float32") for k, v in state.items()}
+    training.save_weights(path, arrays)
+    assert run("health", path, "--strict") == 1
+    assert "the file does not say eps" in capsys.readouterr().out
+    assert run("health", path, "--strict", "--eps", "1e-5") == 0
+    assert "eps" not in capsys.readouterr().out
 
 
 def test_a_model_that_is_well_exits_with_0(tmp_path, capsys):

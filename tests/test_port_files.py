@@ -751,7 +751,7 @@ def test_arrays_of_gluon_without_names(tmp_path):
         files.read(path)
 
 
-@pytest.mark.parametrize("tree", [{"model": {"bn": {"mean": 1}}}, {"params": 3}, [1]])
+@pytest.mark.parametrize("tree", [{"model": {"mean": 1}}, {"params": 3}, [1]])
 def test_a_file_of_flax_with_no_variables(tmp_path, tree):
     load_or_skip("jax")
     from flax import serialization
@@ -759,6 +759,8 @@ def test_a_file_of_flax_with_no_variables(tmp_path, tree):
     path = tmp_path / "a.msgpack"
     path.write_bytes(serialization.msgpack_serialize(tree))
     reason = "it holds no {'params': ..., 'batch_stats': ...}"
+    if isinstance(tree, dict):
+        reason += f"; it holds {next(iter(tree))}"
     with pytest.raises(ValueError, match=f"^{path} cannot be carried: {reason}$"):
         files.read(path)
 
@@ -796,22 +798,6 @@ def test_a_keras_file_without_its_parts(tmp_path):
         file.writestr("model.weights.h5", blob.getvalue())
     with pytest.raises(ValueError, match=r"its config\.json cannot be read: "):
         files.read(path)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int64"])
-def test_other_dtypes(dtype, tmp_path):
-    load_or_skip("torch")
-    import torch
-
-    names = ("weight", "bias", "running_mean", "running_var")
-    state = {f"bn.{name}": torch.ones(3, dtype=getattr(torch, dtype)) for name in names}
-    torch.save(state, tmp_path / "a.pt")
-    reason = f"float32 and float64 can be carried; bn.gamma is {dtype}"
-    if dtype == "bfloat16":
-        reason = "NumPy has no torch.bfloat16, the dtype of bn.weight"
-    message = f"^{tmp_path}/a.pt cannot be carried: {reason}$"
-    with pytest.raises(ValueError, match=message):
-        files.read(tmp_path / "a.pt")
 
 
 def test_vectors_of_different_lengths(tmp_path):

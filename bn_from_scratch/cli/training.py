@@ -76,7 +76,7 @@ def run_phases(args: Namespace, backend: str, settings: dict[str, Any]) -> int:
     import dataclasses
     import json
 
-    from bn_from_scratch import phases, training
+    from bn_from_scratch import phases
     from bn_from_scratch.files import write_atomically
 
     command = settings.pop("command")
@@ -91,7 +91,7 @@ def run_phases(args: Namespace, backend: str, settings: dict[str, Any]) -> int:
     print(results if args.json else phases.render(found), end="" if args.json else "\n")
     if args.out:
         write_atomically(f"{args.out}/phases.json", results)
-        training.save_weights(settings["checkpoint"], trainer.get_weights())
+        trainer.save_weights(settings["checkpoint"])
         say_written([settings["checkpoint"], f"{args.out}/phases.json"])
     return 0
 

@@ -12,6 +12,7 @@ from bn_from_scratch.health.report import Health, Row
 from bn_from_scratch.health.symptoms import SYMPTOMS
 from bn_from_scratch.surgery.description import Description
 
+LARGE_EPS = 1e-3  # the largest that is usual, where none is said
 MOVE_WHEN_FROZEN = ("torch", "mxnet")  # requires_grad, grad_req: of gamma and beta only
 
 
@@ -57,9 +58,9 @@ class Examined:
 
     @property
     def factor(self) -> np.ndarray:
-        """What prediction multiplies each channel with.  [C]"""
+        """What prediction multiplies each channel with, at least.  [C]"""
         gamma = self.state.get("gamma", np.ones_like(self.var))
-        beta, eps = np.zeros_like(self.var), self.settings["eps"]
+        beta, eps = np.zeros_like(self.var), self.settings["eps"] or LARGE_EPS
         return spec.prediction(self.mean, self.var, gamma, beta, eps)[0]
 
     @property
@@ -83,20 +84,26 @@ class Examined:
         return float(max(gaps))
 
 
-def health(model: Any, batch: Any = None, variables: Any = None) -> Health:
+def health(
+    model: Any, batch: Any = None, variables: Any = None, **stated: Any
+) -> Health:
     """The Health of a model's batch norms, or of those in a file.
 
     model: a torch.nn.Module, a functional or sequential keras.Model, a Flax module
     (with its `variables`, and a batch to trace it on) or a gluon.Block; or the path of
     a file that `bn port` reads.  batch: inputs of the model, by which too few values
-    and a gap between training and prediction are seen.
+    and a gap between training and prediction are seen.  stated: what a file may not say
+    of itself: eps, momentum, from_, absent, as of `port`.
     Raises ValueError for a model without batch norms, TypeError for no model.
     """
     if isinstance(model, (str, os.PathLike)):
-        name, layers = os.fspath(model), _of_file(model)
-    else:
-        name, layers = type(model).__name__, _of_model(model, batch, variables)
-    return Health(name, [row(layer) for layer in layers])
+        from bn_from_scratch.health import of_file
+
+        framework, found, notes = of_file.described(model, **stated)
+        layers = [Examined(description, framework) for description in found]
+        return Health(os.fspath(model), [row(layer) for layer in layers], notes)
+    layers = _of_model(model, batch, variables)
+    return Health(type(model).__name__, [row(layer) for layer in layers])
 
 
 def row(layer: Examined) -> Row:
@@ -143,45 +150,3 @@ def _flat(outputs):
     if isinstance(outputs, dict):
         return np.concatenate([_flat(v) for v in outputs.values()])
     return np.asarray(outputs, np.float64).ravel()
-
-
-def _of_file(path):
-    """Every batch norm of a file; what it does not say of settings stays None."""
-    from bn_from_scratch.port import files
-
-    content = files.read(path, check=lambda content: content)
-    found = content.norms | _bare_norms(content)
-    if not found:
-        raise ValueError(f"{path} has no batch norm")
-    return [
-        Examined(_describe(layer, norm), content.framework)
-        for layer, norm in found.items()
-    ]
-
-
-def _bare_norms(content):
-    """{path: Norm} of the layers that have a gamma, [C], and nothing but a beta."""
-    from bn_from_scratch.port import names, words
-
-    theirs = words.names(content.framework, scratch=False)
-    ours = {theirs[name]: name for name in ("gamma", "beta")}
-    layers = {}
-    for name, array in content.others.items():
-        path, _, own = name.rpartition(".")
-        layers.setdefault(path, {})[own] = array
-    return {
-        path: names.make_norm(own, theirs, scratch=False)
-        for path, own in layers.items()
-        if theirs["gamma"] in own
-        and own.keys() <= ours.keys()
-        and all(v.ndim == 1 for v in own.values())
-    }
-
-
-def _describe(path, norm):
-    """A batch norm of a file in the spec's words."""
-    settings = {"eps": norm.eps, "momentum": norm.momentum, "axis": spec.CHANNEL_AXIS}
-    settings |= {"statistics": "moving", "frozen": None}
-    kind = "BatchNorm" if norm.scratch else "built-in"
-    sizes = next(iter(norm.state.values())).size, None
-    return Description(path, kind, not norm.scratch, *sizes, settings, norm.state)

@@ -63,6 +63,7 @@ class Health:
 
     model: str
     rows: list[Row]
+    notes: list[str] = dataclasses.field(default_factory=list)  # what is not known
 
     @property
     def well(self) -> bool:
@@ -71,7 +72,8 @@ class Health:
     def as_dict(self) -> dict[str, Any]:
         """The same as plain Python, for JSON."""
         rows = [row.as_dict() for row in self.rows]
-        return {"model": self.model, "well": self.well, "layers": rows}
+        found = {"model": self.model, "well": self.well, "notes": self.notes}
+        return found | {"layers": rows}
 
     def __str__(self) -> str:
         header = ["layer", "kind", "channels", "values", "gap", "output", "seen"]
@@ -82,6 +84,7 @@ class Health:
             lines += textwrap.wrap(
                 symptom.advice, 88, initial_indent="  -> ", subsequent_indent="     "
             )
+        lines += [""] * bool(self.notes) + self.notes
         return "\n".join(lines)
 
     __repr__ = __str__  # a notebook shows the last value of a cell by it

@@ -12,6 +12,7 @@ import numpy as np
 
 FEW = 32  # values per channel: below, a batch's variance is off by a quarter and more
 NEAR_EPS = 10  # times eps
+SMALL_EPS = 1e-5  # the smallest that is usual, where none is said
 DEAD = 1e-3  # gamma
 EXPLODING = 100  # times the input
 GAP = 0.3  # standard deviations, root mean square
@@ -44,7 +45,12 @@ def _no_statistics(layer):
 def _missing(layer):
     moving = layer.settings["statistics"] == "moving"
     if layer.state and moving and not layer.has_statistics:
-        return f"there is {' and '.join(layer.state)}, but no moving mean and variance"
+        lacking = {"moving_mean": "mean", "moving_var": "variance"}
+        lacking = [word for name, word in lacking.items() if name not in layer.state]
+        return (
+            f"there is {' and '.join(layer.state)}, but no moving "
+            f"{' and '.join(lacking)}"
+        )
 
 
 def _never_moved(layer):
@@ -53,11 +59,13 @@ def _never_moved(layer):
 
 
 def _near_eps(layer):
-    if layer.has_statistics and layer.eps is not None:
-        count = np.sum(layer.var < NEAR_EPS * layer.eps)
+    if layer.has_statistics:
+        eps = layer.eps or SMALL_EPS
+        said = f"eps = {eps:g}" if layer.eps else f"eps is not said; if it is {eps:g}"
+        count = np.sum(layer.var < NEAR_EPS * eps)
         return count and (
             f"{_of(count, layer.var)} with a variance below {NEAR_EPS} eps "
-            f"(eps = {layer.eps:g}, smallest variance {layer.var.min():.1e})"
+            f"({said}, smallest variance {layer.var.min():.1e})"
         )
 
 
@@ -69,7 +77,7 @@ def _dead(layer):
 
 
 def _exploding(layer):
-    if layer.has_statistics and layer.eps is not None:
+    if layer.has_statistics:
         factor = np.abs(layer.factor)
         count = np.sum(factor > EXPLODING)
         return count and (

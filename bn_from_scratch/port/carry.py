@@ -1,12 +1,16 @@
 """`port`: read, translate, write, read back, prove; only then does the file appear."""
 
+import contextlib
 import os
+import tempfile
 from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 
 from bn_from_scratch import backends, lenet
 from bn_from_scratch.files import written_whole
 from bn_from_scratch.port import files, network, proof, translate, words
+from bn_from_scratch.port.assumptions import some_of
 from bn_from_scratch.port.content import NEUTRAL
 from bn_from_scratch.port.report import Report
 from bn_from_scratch.port.translate import Counts
@@ -25,6 +29,7 @@ def port(
     values: Counts = None,
     absent: str | None = None,
     overwrite: bool = False,
+    strict: bool = False,
 ) -> Report:
     """Carry the batch norms of a file, or a whole LeNet, to another framework.
 
@@ -35,6 +40,7 @@ def port(
     variance between unbiased (PyTorch) and biased, and is best left out: only the
     variance as it is gives the same predictions.
     absent: "gamma" or "beta", of layers in a .weights.h5 that have one of them.
+    strict: write nothing where eps or momentum had to be assumed (`report.assumed`).
 
     overwrite: replace a file that is there.  A symbolic link is replaced, and what it
     leads to stays.  The source is never replaced: of what is not carried, nothing else
@@ -50,15 +56,16 @@ def port(
     led_to = os.readlink(out) if out.is_symlink() else None
     backends.load(to)
     found = network.settle(files.read(source, from_, absent))
-    found, notes = translate.complete(found, eps, momentum)
-    with written_whole(out) as place:
+    found, assumed = translate.complete(found, eps, momentum)
+    kept = not (strict and assumed)
+    with written_whole(out) if kept else _on_trial(out) as place:
         wanted = translate.translate(found, to, values)
         files.write(place, wanted)
-        written = _read_back(place, wanted)
+        back = _read_back(place, wanted)
         variances = translate.translated_variances(found, to, values)
-        rows = proof.prove_layers(found, written, variances)
+        rows = proof.prove_layers(found, back, variances)
         if found.others:
-            rows += proof.prove_network(found, written, variances)
+            rows += proof.prove_network(found, back, variances)
             rows.sort(key=lambda row: lenet.position(row["layer"]))
         proof.check(rows, (found.framework, to))
         _refuse(out, overwrite)  # it may have come meanwhile
@@ -67,9 +74,10 @@ def port(
         frameworks=(found.framework, to),
         kind="LeNet" if found.others else f"batch norms: {len(found.norms)}",
         rows=rows,
-        written=str(out),
-        notes=notes + _notes(found, wanted, out, values) + _of_link(out, led_to),
+        written=str(out) if kept else None,
+        notes=_notes(found, wanted, out, values, assumed) + _of_link(out, led_to),
         left=list(found.left),
+        assumed=assumed,
     )
 
 
@@ -92,9 +100,16 @@ def _refuse_source(source, out):
         )
 
 
+@contextlib.contextmanager
+def _on_trial(out):
+    """A place for a file that is proven and not kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / out.name
+
+
 def _of_link(out, led_to):
     """What happened to a symbolic link, in words."""
-    if led_to is None:
+    if led_to is None or out.is_symlink():
         return []
     return [
         f"{out} was a link to {led_to}; now it is a file, and {led_to} is as it was"
@@ -120,9 +135,13 @@ def _read_back(path, wanted):
     return replace(found, norms=norms)
 
 
-def _notes(found, wanted, out, values):
+def _notes(found, wanted, out, values, assumed):
     """What whoever loads the file must know."""
-    notes, to = [], wanted.framework
+    to = wanted.framework
+    notes = [f"{kind} in the file: read as float32" for kind in found.narrow]
+    for a in assumed:
+        default = f"{a.value:g} was assumed, as {a.whose} has it"
+        notes.append(f"the file does not say {a.name}: {default}")
     if found.framework not in backends.installed():
         title = words.TITLES[found.framework]
         notes.append(f"{title}: no framework here runs it; the spec stood in for it")
@@ -131,12 +150,12 @@ def _notes(found, wanted, out, values):
         text = words.settings(to, norm)
         made.setdefault(text, []).append(path or "the layer")
     if files.suffix(out) != ".keras":  # which describes its layers
-        notes += [f"make {_some(paths)} with {text}" for text, paths in made.items()]
+        notes += [f"make {some_of(paths)} with {text}" for text, paths in made.items()]
     for name, value in NEUTRAL.items():
         filled = [path for path, norm in wanted.norms.items() if name in norm.filled]
         if filled:
             notes.append(
-                f"{_some(filled)}: no {name} in the source; {words.TITLES[to]} must "
+                f"{some_of(filled)}: no {name} in the source; {words.TITLES[to]} must "
                 f"have one, so it is {value:g}: do not train it"
             )
     corrections = {
@@ -153,9 +172,3 @@ def _notes(found, wanted, out, values):
     if counted and to != "torch" and files.suffix(out) not in files.WITH_SETTINGS:
         notes.append("num_batches_tracked has no place there and starts again at 0")
     return notes
-
-
-def _some(paths):
-    """A few names, and how many more there are."""
-    more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
-    return ", ".join(paths[:4]) + more

@@ -64,7 +64,8 @@ class Content:
     """The batch norms of a file by their paths, and what else is in it.
 
     others: the other parameters, in the layout of the framework, named "conv1.weight".
-    left: names of what is neither.
+    left: names of what is neither.  narrow: the dtypes of 16 bits in the file, whose
+    arrays are float32 here.
 
     >>> vector = np.ones(3, np.float32)
     >>> norm = Norm({"moving_mean": vector, "moving_var": vector})
@@ -76,6 +77,7 @@ class Content:
     norms: dict[str, Norm]
     others: dict[str, np.ndarray] = field(default_factory=dict)
     left: tuple[str, ...] = ()
+    narrow: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> str:
@@ -85,23 +87,69 @@ class Content:
 
 
 def check(content: Content) -> Content:
-    """Raise ValueError unless there are batch norms, each of equal vectors of floats.
+    """Raise ValueError unless these are batch norms that can be carried.
 
-    Names are those of the parameters in the project.
+    They are, if they are well formed, have numbers, and predict by what they have.
     """
     if not content.norms:
         found = ", ".join([*content.others, *content.left][:5]) or "nothing"
         raise ValueError(f"there is no batch norm in it; it has {found}")
+    check_form(content)
+    for path, norm in content.norms.items():
+        for name, v in norm.state.items():
+            if wrong := np.sum(~np.isfinite(v)):
+                raise ValueError(
+                    f"the state of a batch norm must be finite; {_label(path, name)} "
+                    f"is not in {wrong} of {v.size} channels"
+                )
+        if norm.statistics != "moving":
+            raise ValueError(
+                f"{path or 'the layer'} predicts by the statistics of the batch "
+                "(statistics='batch'); elsewhere it would by the moving ones"
+            )
+    return content
+
+
+def check_form(content: Content) -> Content:
+    """Raise ValueError unless each batch norm has equal vectors of floats, and settings
+    that a batch norm can have; there need be none.
+
+    Names are those of the parameters in the project.
+    """
     for path, norm in content.norms.items():
         shape = norm.state["moving_mean"].shape
         for name, v in norm.state.items():
-            label = f"{path}.{name}".lstrip(".")
+            label = _label(path, name)
             if v.dtype.name not in DTYPES:
-                kinds = " and ".join(DTYPES)
-                raise ValueError(f"{kinds} can be carried; {label} is {v.dtype.name}")
+                raise ValueError(
+                    "the state of a batch norm is floats of 16, 32 or 64 bits; "
+                    f"{label} is {v.dtype.name}"
+                )
             if v.ndim != 1 or v.shape != shape:
                 raise ValueError(
                     f"the state of a batch norm is vectors of one length; {label} has "
                     f"shape {v.shape}, moving_mean {shape}"
                 )
+        if (norm.state["moving_var"] < 0).any():
+            least = np.nanmin(norm.state["moving_var"])
+            raise ValueError(
+                f"a variance must not be negative; {_label(path, 'moving_var')} has "
+                f"{least:g}"
+            )
+        check_settings(norm.eps, norm.momentum, f" of {path}" if path else "")
     return content
+
+
+def check_settings(eps: float | None, momentum: float | None, of: str = "") -> None:
+    """Raise ValueError unless a batch norm can have them; None is not known."""
+    if eps is not None and not 0 < eps < np.inf:
+        raise ValueError(f"eps{of} must be positive and finite; it is {eps:g}")
+    if momentum is not None and not 0 <= momentum <= 1:
+        raise ValueError(
+            f"momentum{of}, the weight of the new batch, must lie between 0 and 1; "
+            f"it is {momentum:g}"
+        )
+
+
+def _label(path, name):
+    return f"{path}.{name}".lstrip(".")

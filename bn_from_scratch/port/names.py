@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from bn_from_scratch.port import words
+from bn_from_scratch.port import floats, words
 from bn_from_scratch.port.content import Content, Norm
 
 COUNTER = "num_batches_tracked"
@@ -54,6 +54,8 @@ def split(flat: dict[str, np.ndarray], framework: str) -> Content:
     A batch norm is what has a moving mean and a moving variance.
     """
     norms, others, left = {}, {}, []
+    kinds = tuple(sorted({*filter(None, map(floats.narrow, flat.values()))}))
+    flat = {name: floats.widened(array) for name, array in flat.items()}
     for path, own in by_layer(flat).items():
         if (scratch := _scratch(own, framework)) is None:
             new = {k: RENAMED.get(k, k) for k in own}
@@ -63,7 +65,7 @@ def split(flat: dict[str, np.ndarray], framework: str) -> Content:
         norms[path] = make_norm(own, words.names(framework, scratch), scratch)
         known = {*norms[path].own, COUNTER}
         left += [_joined(path, name) for name in own if name not in known]
-    return Content(framework, norms, others, tuple(left))
+    return Content(framework, norms, others, tuple(left), kinds)
 
 
 def by_layer(flat: dict[str, T]) -> dict[str, dict[str, T]]:
@@ -82,8 +84,17 @@ def make_norm(
     """A `Norm` from what the file has for one layer."""
     state = {k: np.asarray(own[v]) for k, v in theirs.items() if v in own}
     kept = {name: own[name] for name in theirs.values() if name in own}
-    batches = int(own[COUNTER]) if COUNTER in own else None
-    return Norm(state, kept, scratch, batches=batches)
+    return Norm(state, kept, scratch, batches=_count(own))
+
+
+def _count(own):
+    """How many batches PyTorch counted; None where it is not said."""
+    if COUNTER not in own:
+        return None
+    count = np.asarray(own[COUNTER])
+    if count.size != 1 or not np.isrealobj(count) or not count.item() >= 0:
+        raise ValueError(f"{COUNTER} must be one number, 0 or more; it is {count}")
+    return int(count.item())
 
 
 def flatten(content: Content) -> dict[str, np.ndarray]:

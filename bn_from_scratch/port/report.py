@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from bn_from_scratch.port.assumptions import Assumption
 from bn_from_scratch.port.proof import COLUMNS, Row
 from bn_from_scratch.port.words import TITLES
 from bn_from_scratch.presentation.table import Figure, table
@@ -13,9 +14,9 @@ from bn_from_scratch.text import visible
 class Report:
     """What was carried, and how it was proven; `str` is a table.
 
-    rows: the proof, a dict per layer and dtype.  written: the path of the new file.
-    notes: what was assumed, and what the layers must be made with.  left: the names in
-    the source that were not carried.
+    rows: the proof, a dict per layer and dtype.  written: the path of the new file;
+    None where nothing was written.  notes: what the layers must be made with.  left:
+    the names in the source that were not carried.  assumed: what nobody said.
 
     >>> rows = [{"layer": "bn", "channels": 6, "dtype": "float32", "prediction": 2e-7}]
     >>> names = "torch", "mxnet"
@@ -27,9 +28,10 @@ class Report:
     frameworks: tuple[str, str]
     kind: str  # "LeNet" or "4 batch norms"
     rows: list[Row]
-    written: str
+    written: str | None
     notes: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    assumed: list[Assumption] = field(default_factory=list)
 
     @property
     def largest(self) -> float:
@@ -40,7 +42,8 @@ class Report:
         before, after = (TITLES[name] for name in self.frameworks)
         lines = [
             visible(
-                f"{self.source} ({before}, {self.kind}) -> {self.written} ({after})"
+                f"{self.source} ({before}, {self.kind}) -> "
+                f"{self.written or 'nothing written'} ({after})"
             ),
             "",
             "Both sides on the same input: largest difference, relative to the largest "
@@ -52,8 +55,14 @@ class Report:
         ]
         if self.left:
             lines.append(visible(f"not carried: {', '.join(self.left)}"))
-        lines.append(f"Both sides agree: worst {self.largest:.1e}.")
+        lines.append(visible(self.verdict))
         return "\n".join(lines)
+
+    @property
+    def verdict(self) -> str:
+        """Do both sides agree, and if what?"""
+        condition = f", if {' and '.join(map(str, self.assumed))}" * bool(self.assumed)
+        return f"Both sides agree{condition}: worst {self.largest:.1e}."
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain Python, for JSON."""
@@ -65,6 +74,7 @@ class Report:
             "written": self.written,
             "largest": self.largest,
             "rows": self.rows,
+            "assumed": [assumption.as_dict() for assumption in self.assumed],
             "notes": self.notes,
             "left": self.left,
         }

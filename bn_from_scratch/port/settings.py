@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from bn_from_scratch import training
 from bn_from_scratch.port.content import NEUTRAL, Content
 
-KEY = "bn_from_scratch"
-KNOWN = ("eps", "momentum", "filled", "batches")
+KEY = training.HEADER
+KNOWN = (*training.SETTINGS, "filled", "batches")
 
 
 def to_json(content: Content) -> str:
@@ -47,11 +48,23 @@ def from_json(content: Content, text: str | None) -> Content:
     return replace(content, norms=norms)
 
 
-def _checked(eps=None, momentum=None, filled=(), batches=None, absent=()):
+def _checked(
+    eps=None,
+    momentum=None,
+    correction=None,
+    statistics="moving",
+    filled=(),
+    batches=None,
+    absent=(),
+):
     """The settings of one layer, as what they must be."""
+    if statistics not in ("moving", "batch"):
+        raise ValueError(f"statistics are moving or batch; got {statistics!r}")
     return {
         "eps": None if eps is None else float(eps),
         "momentum": None if momentum is None else float(momentum),
+        "correction": None if correction is None else int(correction),
+        "statistics": statistics,
         "filled": tuple(name for name in NEUTRAL if name in filled),
         "batches": None if batches is None else int(batches),
     }

@@ -6,7 +6,8 @@ import numpy as np
 
 from bn_from_scratch import lenet, spec
 from bn_from_scratch.port import names, words
-from bn_from_scratch.port.content import NEUTRAL, OURS, Content
+from bn_from_scratch.port.assumptions import Assumption, assumption
+from bn_from_scratch.port.content import NEUTRAL, OURS, Content, check_settings
 
 # Values per channel in training: of every layer, of each by its path, or unknown.
 Counts = int | dict[str, int] | None
@@ -14,33 +15,44 @@ Counts = int | dict[str, int] | None
 
 def complete(
     content: Content, eps: float | None = None, momentum: float | None = None
-) -> tuple[Content, list[str]]:
+) -> tuple[Content, list[Assumption]]:
     """The `Content` with eps and momentum for every layer, and what was assumed.
 
     What the file does not say is what the user says, else the default of the layer.
+    """
+    content = stated(content, eps, momentum)
+    whose, *values = _defaults(content)
+    assumed, norms = [], content.norms
+    for name, value in zip(("eps", "momentum"), values, strict=True):
+        silent = {k: norm for k, norm in norms.items() if getattr(norm, name) is None}
+        if silent:
+            of_all = len(silent) == len(norms)
+            assumed.append(assumption(name, value, whose, silent, of_all))
+        told = {path: replace(norm, **{name: value}) for path, norm in silent.items()}
+        norms = {path: told.get(path, norm) for path, norm in norms.items()}
+    return replace(content, norms=norms), assumed
+
+
+def stated(
+    content: Content, eps: float | None = None, momentum: float | None = None
+) -> Content:
+    """The `Content` with what the user says where the file does not.
+
     ValueError where the user contradicts the file.
     """
-    given = {"eps": eps, "momentum": momentum}
-    whose, *values = _defaults(content)
-    defaults = dict(zip(given, values, strict=True))
-    norms, assumed = {}, {}
+    check_settings(eps, momentum)
+    norms = {}
     for path, norm in content.norms.items():
         values = {}
-        for name, value in given.items():
+        for name, value in {"eps": eps, "momentum": momentum}.items():
             said = getattr(norm, name)
             if None not in (said, value) and said != value:
                 raise ValueError(
                     f"the file says {name}={said:g} of {path}; got {value:g}"
                 )
-            if said is None and value is None:
-                assumed[name] = value = defaults[name]
             values[name] = value if said is None else said
         norms[path] = replace(norm, **values)
-    notes = [
-        f"the file does not say {name}: {value:g} was assumed, as {whose} has it"
-        for name, value in assumed.items()
-    ]
-    return replace(content, norms=norms), notes
+    return replace(content, norms=norms)
 
 
 def translate(content: Content, to: str, values: Counts = None) -> Content:

@@ -15,6 +15,8 @@ from bn_from_scratch import lenet, training
 from bn_from_scratch.backends.jax.builtin import exchange_names
 from bn_from_scratch.backends.jax.models.folding import fold_batch_norm
 from bn_from_scratch.backends.jax.models.reestimation import pooled_statistics
+from bn_from_scratch.backends.jax.models.surgery import batch_norms
+from bn_from_scratch.surgery.description import Description
 
 OPTIMIZERS = {"sgd": optax.sgd, "adam": optax.adam}
 
@@ -130,6 +132,11 @@ class Trainer(training.Trainer):
     ) -> dict[str, training.Weights]:
         batches = map(_channels_last, batches)
         return pooled_statistics(self.model, batches, self.variables)
+
+    def descriptions(self) -> dict[str, Description]:
+        C, H, W = lenet.IMAGE
+        X = jnp.zeros((1, H, W, C), device=self.place)
+        return batch_norms(self.model, X, self.variables)
 
     def fold_on(self, X: np.ndarray) -> None:
         X = _channels_last(X)

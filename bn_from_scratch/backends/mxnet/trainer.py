@@ -13,6 +13,8 @@ from bn_from_scratch import lenet, training
 from bn_from_scratch.backends.mxnet.builtin import exchange_names
 from bn_from_scratch.backends.mxnet.models.folding import fold_batch_norm
 from bn_from_scratch.backends.mxnet.models.reestimation import pooled_statistics
+from bn_from_scratch.backends.mxnet.models.surgery import batch_norms
+from bn_from_scratch.surgery.description import Description
 from bn_from_scratch.training import Part, Weights
 
 
@@ -107,6 +109,9 @@ class Trainer(training.Trainer):
 
     def pooled_statistics(self, batches: Iterable[numpy.ndarray]) -> dict[str, Weights]:
         return pooled_statistics(self.model, batches)
+
+    def descriptions(self) -> dict[str, Description]:
+        return batch_norms(self.model)
 
     def fold_on(self, X: numpy.ndarray) -> None:
         with warnings.catch_warnings():

@@ -12,6 +12,8 @@ from bn_from_scratch import lenet, training
 from bn_from_scratch.backends.tensorflow.builtin import exchange_names
 from bn_from_scratch.backends.tensorflow.models.folding import fold_batch_norm
 from bn_from_scratch.backends.tensorflow.models.reestimation import pooled_statistics
+from bn_from_scratch.backends.tensorflow.models.surgery import batch_norms
+from bn_from_scratch.surgery.description import Description
 
 OPTIMIZERS = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
 
@@ -91,6 +93,9 @@ class Trainer(training.Trainer):
         self, batches: Iterable[np.ndarray]
     ) -> dict[str, training.Weights]:
         return pooled_statistics(self.model, map(_channels_last, batches))
+
+    def descriptions(self) -> dict[str, Description]:
+        return batch_norms(self.model)
 
     def fold_on(self, X: np.ndarray) -> None:
         self.prepare(fold_batch_norm(self.model, _channels_last(X)))

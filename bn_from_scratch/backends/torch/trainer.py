@@ -12,6 +12,8 @@ from bn_from_scratch import lenet, training
 from bn_from_scratch.backends.torch.builtin import exchange_names
 from bn_from_scratch.backends.torch.models.folding import fold_batch_norm
 from bn_from_scratch.backends.torch.models.reestimation import pooled_statistics
+from bn_from_scratch.backends.torch.models.surgery import batch_norms
+from bn_from_scratch.surgery.description import Description
 from bn_from_scratch.training import Part, Weights
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -88,6 +90,9 @@ class Trainer(training.Trainer):
 
     def pooled_statistics(self, batches: Iterable[np.ndarray]) -> dict[str, Weights]:
         return pooled_statistics(self.model, batches)
+
+    def descriptions(self) -> dict[str, Description]:
+        return batch_norms(self.model)
 
     def fold_on(self, X: np.ndarray) -> None:
         self.prepare(fold_batch_norm(self.model, X))

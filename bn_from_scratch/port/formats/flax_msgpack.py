@@ -23,10 +23,9 @@ def read(path: Path) -> Content:
 
     with reading.door("Flax cannot read it"):
         tree: Any = serialization.msgpack_restore(Path(path).read_bytes())
-    kinds = KINDS if isinstance(tree, dict) else ()  # without gamma and beta: no params
-    if not any(isinstance(tree.get(kind), dict) for kind in kinds):
-        raise ValueError("it holds no {'params': ..., 'batch_stats': ...}")
-    return from_flat(names.unique(_leaves(tree)))
+    variables, beside = _variables(tree)
+    content = from_flat(names.unique(_leaves(variables)))
+    return replace(content, left=(*content.left, *beside))
 
 
 def write(path: Path, content: Content) -> None:
@@ -48,6 +47,23 @@ def save_model(trainer: Any, path: Path) -> None:
     from flax import serialization
 
     Path(path).write_bytes(serialization.to_bytes(trainer.variables))
+
+
+def _variables(tree):
+    """The variables, at the top or under one key, and the keys beside that."""
+    if _are_variables(tree):
+        return tree, ()
+    inner = tree if isinstance(tree, dict) else {}
+    found = [key for key, value in inner.items() if _are_variables(value)]
+    if len(found) != 1:
+        keys = f"; it holds {', '.join(map(str, inner))}" if inner else ""
+        raise ValueError(f"it holds no {{'params': ..., 'batch_stats': ...}}{keys}")
+    return inner[found[0]], [key for key in inner if key != found[0]]
+
+
+def _are_variables(tree):
+    """Without gamma and beta there are no "params"."""
+    return isinstance(tree, dict) and any(isinstance(tree.get(k), dict) for k in KINDS)
 
 
 def from_flat(flat: dict[str, np.ndarray]) -> Content:

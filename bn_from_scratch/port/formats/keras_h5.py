@@ -6,7 +6,7 @@ scale=False three of them, and only a description of the layer says which is abs
 
 from typing import Any
 
-from bn_from_scratch.port import names, words
+from bn_from_scratch.port import floats, names, words
 from bn_from_scratch.port.content import NEUTRAL, OURS, Content, Norm
 from bn_from_scratch.port.formats import hdf5, keras_config
 
@@ -28,9 +28,11 @@ def content(
 
     lacking: by path, the parameter that a layer has not; absent: that of the others.
     """
-    norms, others, left = {}, {}, []
+    norms, others, left, narrow = {}, {}, [], set()
     layers = names.unique(_layers(file, size, said))
     for path, (kind, arrays, said) in layers.items():
+        narrow |= {*filter(None, map(floats.narrow, arrays))}
+        arrays = [*map(floats.widened, arrays)]
         if _is_norm(kind, said, arrays):
             norms[path], more = _norm(
                 path, kind, said, arrays, lacking.get(path, absent)
@@ -43,7 +45,7 @@ def content(
             others |= {f"{path}.{n}": v for n, v in zip(own, arrays, strict=False)}
             left += [f"{path}.{i}" for i in range(2, len(arrays))]
     left += [OPTIMIZER] if hdf5.child(file, OPTIMIZER) is not None else []
-    return Content("tensorflow", norms, others, tuple(left))
+    return Content("tensorflow", norms, others, tuple(left), tuple(sorted(narrow)))
 
 
 def norm_of(

@@ -1,18 +1,21 @@
-"""PyTorch: `torch.save(model.state_dict(), "x.pt")`.
+"""PyTorch: `torch.save(model.state_dict(), "x.pt")`, or a checkpoint that holds one.
 
 A .pt file is a pickle.  It is read with `weights_only=True`, which knows tensors and
 plain containers and runs no code that a file brings.
 """
 
+import json
 import re
 import zipfile
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bn_from_scratch import backends, reading
-from bn_from_scratch.port import names, settings
+from bn_from_scratch.port import floats, names, settings
 from bn_from_scratch.port.content import Content
+from bn_from_scratch.port.formats import checkpoint
 
 FRAMEWORK = "torch"
 
@@ -30,49 +33,57 @@ def read(path: Path) -> Content:
         raise
     except Exception as error:  # the parser raises whatever it stumbles over
         raise ValueError(_reason(error)) from None
-    state_dict = _state_dict_of(loaded, torch)
+    found = checkpoint.state_dict(loaded, lambda v: isinstance(v, torch.Tensor))
+    if found is None:
+        keys = ", ".join(map(str, loaded)) if isinstance(loaded, dict) else ""
+        raise ValueError(
+            f"it holds no state_dict{f', but {keys}' * bool(keys)}: "
+            "torch.save(model.state_dict(), path)"
+        )
     # A tensor may have one value in the file, and any number by its shape.
-    size = sum(v.numel() * v.element_size() for v in state_dict.values())
+    size = sum(v.numel() * v.element_size() for v in found.named.values())
     reading.check_size(size, f"{path}, unpacked,")
-    content = names.split({k: _array(k, v) for k, v in state_dict.items()}, FRAMEWORK)
-    metadata = getattr(state_dict, "_metadata", None)
-    said = metadata.get(settings.KEY) if isinstance(metadata, dict) else None
-    return settings.from_json(content, said)
+    content = names.split({k: _array(k, v) for k, v in found.named.items()}, FRAMEWORK)
+    content = replace(content, left=(*content.left, *found.beside))
+    return settings.from_json(content, _said(loaded, found.keys))
 
 
 def write(path: Path, content: Content) -> None:
     import torch
 
     flat = {k: torch.from_numpy(v.copy()) for k, v in names.flatten(content).items()}
-    state_dict: Any = OrderedDict(flat)
-    # load_state_dict looks the versions of its own modules up here, and no more.
-    state_dict._metadata = {settings.KEY: settings.to_json(content)}
-    torch.save(state_dict, path)
+    _save(OrderedDict(flat), settings.to_json(content), path)
 
 
 def save_model(trainer: Any, path: Path) -> None:
+    _save(trainer.model.state_dict(), json.dumps(trainer.settings()), path)
+
+
+def _save(state_dict, said, path):
+    """load_state_dict looks the versions of its modules up in _metadata, no more."""
     import torch
 
-    torch.save(trainer.model.state_dict(), path)
+    metadata = getattr(state_dict, "_metadata", {})
+    state_dict._metadata = metadata | {settings.KEY: said}
+    torch.save(state_dict, path)
 
 
-def _state_dict_of(loaded, torch):
-    """The state_dict itself, or the one in a checkpoint; ValueError without one."""
-    for key in ("state_dict", "model_state_dict"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-    tensors = isinstance(loaded, dict) and all(
-        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in loaded.items()
-    )
-    if not tensors:
-        raise ValueError("it holds no state_dict: torch.save(model.state_dict(), path)")
-    return loaded
+def _said(loaded, keys):
+    """What `_save` wrote beside the state_dict under these keys."""
+    for key in keys or ():
+        loaded = loaded[key]
+    metadata = getattr(loaded, "_metadata", None)
+    return metadata.get(settings.KEY) if isinstance(metadata, dict) else None
 
 
 def _array(name, tensor):
+    import torch
+
     try:
+        if tensor.dtype is torch.bfloat16:  # NumPy has none
+            return tensor.contiguous().view(torch.int16).numpy().view(floats.OPAQUE)
         return tensor.numpy()
-    except (TypeError, RuntimeError):  # bfloat16, sparse, quantized
+    except (TypeError, RuntimeError):  # sparse, quantized
         raise ValueError(f"NumPy has no {tensor.dtype}, the dtype of {name}") from None
 
 

@@ -1,0 +1,71 @@
+"""The batch norms of a file, in the spec's words, read as `bn port` reads them."""
+
+from typing import Any
+
+from bn_from_scratch import spec
+from bn_from_scratch.port import assumptions, content, files, names, translate, words
+from bn_from_scratch.port.content import Content, Norm
+from bn_from_scratch.surgery.description import Description
+
+
+def described(
+    path: Any,
+    eps: float | None = None,
+    momentum: float | None = None,
+    from_: str | None = None,
+    absent: str | None = None,
+) -> tuple[str, list[Description], list[str]]:
+    """The framework, a Description of each batch norm, and notes on what is not said.
+
+    A setting that neither the file nor its user says is None.  Options as of `port`.
+    """
+    found = files.read(path, from_, absent, check=content.check_form)
+    found = translate.stated(found, eps, momentum)
+    if not (layers := found.norms | _halves(found)):
+        raise ValueError(f"{path} has no batch norm")
+    layers = [_describe(layer, norm) for layer, norm in layers.items()]
+    return found.framework, layers, _notes(found)
+
+
+def _notes(found: Content) -> list[str]:
+    """How much hangs on an eps that nobody said."""
+    silent = {path: norm for path, norm in found.norms.items() if norm.eps is None}
+    if not silent:
+        return []
+    low, high = 1e-5, 1e-3
+    some = "" if len(silent) == len(found.norms) else f" of {len(silent)} layers"
+    changes = {
+        path: assumptions.change(norm.state["moving_var"], low, high)
+        for path, norm in silent.items()
+    }
+    worst = max(changes, key=changes.__getitem__)
+    place = f", in {worst}" if worst else ""
+    return [
+        f"the file does not say eps{some}: between 1e-5 and 1e-3 the output would "
+        f"change by up to {assumptions.percent(changes[worst])}{place} (state it: eps)"
+    ]
+
+
+def _halves(found: Content) -> dict[str, Norm]:
+    """{path: Norm} of the layers that have some of a batch norm's vectors, not all.
+
+    They have a gamma or one of the statistics, and nothing else but a beta.
+    """
+    theirs = words.names(found.framework, scratch=False)
+    ours = {name: own for own, name in theirs.items()}
+    layers = names.by_layer(found.others)
+    return {
+        path: names.make_norm(own, theirs, scratch=False)
+        for path, own in layers.items()
+        if own.keys() - {theirs["beta"], names.COUNTER}
+        and own.keys() <= {*ours, names.COUNTER}
+        and all(v.ndim == 1 for name, v in own.items() if name in ours)
+    }
+
+
+def _describe(path: str, norm: Norm) -> Description:
+    settings = {"eps": norm.eps, "momentum": norm.momentum, "axis": spec.CHANNEL_AXIS}
+    settings |= {"statistics": norm.statistics, "frozen": None}
+    kind = "BatchNorm" if norm.scratch else "built-in"
+    sizes = next(iter(norm.state.values())).size, None
+    return Description(path, kind, not norm.scratch, *sizes, settings, norm.state)
