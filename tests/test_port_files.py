@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import pickle
 import tarfile
 import zipfile
@@ -549,6 +550,12 @@ def web_page(path):
     return "it is a web page: download the file itself"
 
 
+def index(path):
+    weights = {"bn.weight": "model-00001-of-00002.safetensors"}
+    path.write_text(json.dumps({"metadata": {"total_size": 9}, "weight_map": weights}))
+    return "it is the index of a model in several files: carry each"
+
+
 def packed(path):
     path.write_bytes(gzip.compress(b"weights"))
     return "it is packed by gzip: unpack it first"
@@ -570,7 +577,7 @@ def checkpoint(path):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.parametrize(
-    "make", [script, program, pointer, web_page, packed, archive, checkpoint]
+    "make", [script, program, pointer, web_page, index, packed, archive, checkpoint]
 )
 @pytest.mark.parametrize("name", ["a.pt2", "a.keras"])
 def test_what_holds_no_plain_weights_is_told(make, name, tmp_path):

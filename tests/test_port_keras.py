@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import load_or_skip
 
+from bn_from_scratch.health import health
 from bn_from_scratch.port import files, port
 
 rng = np.random.default_rng(0)
@@ -208,7 +209,7 @@ def test_a_subclass_is_named_and_not_carried(tmp_path):
     path = tmp_path / "a.keras"
     message = (
         f"{path} cannot be carried: there is no batch norm in it; it has act "
-        r"\(a NormAndReLU, not known here\)"
+        r"\(a NormAndReLU\)"
     )
     with pytest.raises(ValueError, match=f"^{message}$"):
         files.read(path)
@@ -216,7 +217,37 @@ def test_a_subclass_is_named_and_not_carried(tmp_path):
     keras.Sequential(layers).save(path)
     found = files.read(path)
     assert list(found.norms) == ["bn"]
-    assert found.left == ("act (a NormAndReLU, not known here)",)
+    assert found.unknown == {"act": "NormAndReLU"}
+    (note, *_) = port(path, "tensorflow", tmp_path / "b.keras").notes
+    assert note == "act is not carried: what a NormAndReLU computes is not known here"
+    found = health(path)
+    assert not found.well
+    assert [row.cells[-1] for row in found.rows] == [
+        "statistics never moved",
+        "not looked at",
+    ]
+
+
+def test_what_a_layer_does_in_training_beside_is_told(tmp_path):
+    load_or_skip("tensorflow")
+    import keras
+
+    norm = keras.layers.BatchNormalization(name="bn", synchronized=True)
+    keras.Sequential([keras.Input((3,)), norm]).save(tmp_path / "a.keras")
+    assert files.read(tmp_path / "a.keras").left == ("bn.synchronized",)
+
+
+def test_arrays_in_the_names_of_keras(tmp_path):
+    load_or_skip("tensorflow")
+    arrays = {f"bn.{name}": rng.uniform(0.5, 2, 3) for name in reversed(NAMES)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    found = files.read(tmp_path / "a.npz")
+    assert found.framework == "tensorflow"
+    (norm,) = found.norms.values()
+    np.testing.assert_array_equal(
+        norm.state["moving_var"], arrays["bn.moving_variance"]
+    )
+    assert port(tmp_path / "a.npz", "tensorflow", tmp_path / "b.keras").largest < 1e-6
 
 
 # --- The layout of Keras 2 -----------------------------------------------------------

@@ -207,7 +207,7 @@ def test_health_and_port_refuse_the_same_files(name, tmp_path):
         with pytest.raises(ValueError) as raised:
             use()
         errors.append(str(raised.value))
-    assert errors[0] == errors[1]
+    assert errors[1] == errors[0].replace("carried", "examined")
     assert errors[0].startswith(f"{path} cannot be carried: ")
     assert reason in errors[0]
 
@@ -224,10 +224,11 @@ SETTINGS = {
 )
 def test_settings_that_cannot_be(name, value, tmp_path):
     path = in_safetensors(tmp_path / "a.safetensors", {name: value})
-    message = f"{path} cannot be carried: {SETTINGS[name]}; it is {value:g}"
-    for use in (lambda: port(path, "torch", tmp_path / "b.pt"), lambda: health(path)):
-        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-            use()
+    message = re.escape(f"{SETTINGS[name]}; it is {value:g}")
+    with pytest.raises(ValueError, match=f"^{path} cannot be carried: {message}$"):
+        port(path, "torch", tmp_path / "b.pt")
+    with pytest.raises(ValueError, match=f"^{path} cannot be examined: {message}$"):
+        health(path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

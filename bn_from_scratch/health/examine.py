@@ -9,7 +9,7 @@ import numpy as np
 
 from bn_from_scratch import backends, spec
 from bn_from_scratch.health.report import Health, Row
-from bn_from_scratch.health.symptoms import SYMPTOMS
+from bn_from_scratch.health.symptoms import SYMPTOMS, UNKNOWN
 from bn_from_scratch.surgery.description import Description
 
 LARGE_EPS = 1e-3  # the largest that is usual, where none is said
@@ -99,9 +99,10 @@ def health(
     if isinstance(model, (str, os.PathLike)):
         from bn_from_scratch.health import of_file
 
-        framework, found, notes = of_file.described(model, **stated)
-        layers = [Examined(description, framework) for description in found]
-        return Health(os.fspath(model), [row(layer) for layer in layers], notes)
+        found = of_file.described(model, **stated)
+        rows = [row(Examined(d, found.framework)) for d in found.layers]
+        rows += [_unknown(*other) for other in found.unknown.items()]
+        return Health(os.fspath(model), rows, found.notes)
     layers = _of_model(model, batch, variables)
     return Health(type(model).__name__, [row(layer) for layer in layers])
 
@@ -130,6 +131,12 @@ def _of_model(model, batch, variables):
         Examined(d, name, inputs.get(path, []), shares.get(path))
         for path, d in described.items()
     ]
+
+
+def _unknown(path, kind):
+    """The row of a layer that keeps such statistics, but is of no known kind."""
+    description = Description(path or kind, kind, False, None, None, {}, {})
+    return Row(description, None, None, None, [(UNKNOWN, f"it is a {kind}")])
 
 
 def _output_gaps(run, paths):

@@ -1,11 +1,20 @@
 """The batch norms of a file, in the spec's words, read as `bn port` reads them."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from bn_from_scratch import spec
 from bn_from_scratch.port import assumptions, content, files, names, translate, words
 from bn_from_scratch.port.content import Content, Norm
 from bn_from_scratch.surgery.description import Description
+
+
+class Described(NamedTuple):
+    """notes: on what is not said.  unknown: {path: class} of what may be one."""
+
+    framework: str
+    layers: list[Description]
+    unknown: dict[str, str]
+    notes: list[str]
 
 
 def described(
@@ -14,17 +23,18 @@ def described(
     momentum: float | None = None,
     from_: str | None = None,
     absent: str | None = None,
-) -> tuple[str, list[Description], list[str]]:
-    """The framework, a Description of each batch norm, and notes on what is not said.
+) -> Described:
+    """A Description of each batch norm of a file.
 
     A setting that neither the file nor its user says is None.  Options as of `port`.
     """
-    found = files.read(path, from_, absent, check=content.check_form)
+    found = files.read(path, from_, absent, content.check_form, use="examined")
     found = translate.stated(found, eps, momentum)
-    if not (layers := found.norms | _halves(found)):
+    norms = found.norms | _halves(found)
+    if not (norms or found.unknown):
         raise ValueError(f"{path} has no batch norm")
-    layers = [_describe(layer, norm) for layer, norm in layers.items()]
-    return found.framework, layers, _notes(found)
+    layers = [_describe(layer, norm) for layer, norm in norms.items()]
+    return Described(found.framework, layers, found.unknown, _notes(found))
 
 
 def _notes(found: Content) -> list[str]:

@@ -29,6 +29,7 @@ def html(health: Health, path: str | Path) -> None:
         path,
         model=health.model,
         verdict=verdict(health),
+        notes=health.notes,
         layers=[_layer(row) for row in health.rows],
     )
 

@@ -123,6 +123,12 @@ def _of(count, vector):
     return f"{count} of {vector.size} channels"
 
 
+UNKNOWN = Symptom(
+    "not looked at",
+    lambda layer: None,
+    "It keeps moving statistics, but what it does with them is not known: it is no "
+    "batch norm of its framework, and none of ours.",
+)
 SYMPTOMS = [
     Symptom(
         "not numbers",

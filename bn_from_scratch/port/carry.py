@@ -142,6 +142,8 @@ def _notes(found, wanted, out, values, assumed):
     for a in assumed:
         default = f"{a.value:g} was assumed, as {a.whose} has it"
         notes.append(f"the file does not say {a.name}: {default}")
+    for path, kind in found.unknown.items():
+        notes.append(f"{path} is not carried: what a {kind} computes is not known here")
     if found.framework not in backends.installed():
         title = words.TITLES[found.framework]
         notes.append(f"{title}: no framework here runs it; the spec stood in for it")

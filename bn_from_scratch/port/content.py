@@ -64,8 +64,9 @@ class Content:
     """The batch norms of a file by their paths, and what else is in it.
 
     others: the other parameters, in the layout of the framework, named "conv1.weight".
-    left: names of what is neither.  narrow: the dtypes of 16 bits in the file, whose
-    arrays are float32 here.
+    left: names of what is neither.  unknown: {path: class} of what has the settings of
+    a batch norm and is of a class that is not known here.  narrow: the dtypes of 16
+    bits in the file, whose arrays are float32 here.
 
     >>> vector = np.ones(3, np.float32)
     >>> norm = Norm({"moving_mean": vector, "moving_var": vector})
@@ -77,6 +78,7 @@ class Content:
     norms: dict[str, Norm]
     others: dict[str, np.ndarray] = field(default_factory=dict)
     left: tuple[str, ...] = ()
+    unknown: dict[str, str] = field(default_factory=dict)
     narrow: tuple[str, ...] = ()
 
     @property
@@ -92,7 +94,8 @@ def check(content: Content) -> Content:
     They are, if they are well formed, have numbers, and predict by what they have.
     """
     if not content.norms:
-        found = ", ".join([*content.others, *content.left][:5]) or "nothing"
+        unknown = [f"{path} (a {kind})" for path, kind in content.unknown.items()]
+        found = ", ".join([*unknown, *content.others, *content.left][:5]) or "nothing"
         raise ValueError(f"there is no batch norm in it; it has {found}")
     check_form(content)
     for path, norm in content.norms.items():

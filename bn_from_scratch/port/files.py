@@ -52,11 +52,13 @@ def read(
     from_: str | None = None,
     absent: str | None = None,
     check: Callable[[Content], Content] = content.check,
+    use: str = "carried",
 ) -> Content:
     """What a file holds, if it passes the check.
 
     from_: the framework of a .safetensors whose names could be of several.
     absent: "gamma" or "beta", of the layers of a .weights.h5 that have one of them.
+    use: what an error says that the file cannot be.
 
     Errors: ValueError for a file that is not whole, not of its format, without batch
     norms or of a size beyond the limit of `reading`; OSError where there is none.
@@ -64,7 +66,7 @@ def read(
     path = Path(path)
     if absent not in (None, *NEUTRAL):
         raise ValueError(f"gamma or beta can be absent; got {absent!r}")
-    with reading.door(f"{path} cannot be carried", OSError):
+    with reading.door(f"{path} cannot be {use}", OSError):
         name = _recognized(path) or _module_by_suffix(path)
     framework = FRAMEWORKS[name]
     if framework and from_ not in (None, framework):
@@ -75,7 +77,7 @@ def read(
     elif framework == "tensorflow":
         options = {"absent": absent}
     reading.check_file(path)
-    with reading.door(f"{path} cannot be carried"):
+    with reading.door(f"{path} cannot be {use}"):
         return check(_module(name).read(path, **options))
 
 

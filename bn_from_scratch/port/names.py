@@ -65,7 +65,7 @@ def split(flat: dict[str, np.ndarray], framework: str) -> Content:
         norms[path] = make_norm(own, words.names(framework, scratch), scratch)
         known = {*norms[path].own, COUNTER}
         left += [_joined(path, name) for name in own if name not in known]
-    return Content(framework, norms, others, tuple(left), kinds)
+    return Content(framework, norms, others, tuple(left), narrow=kinds)
 
 
 def by_layer(flat: dict[str, T]) -> dict[str, dict[str, T]]:

@@ -46,6 +46,8 @@ def module(path: Path) -> str | None:
     for start, reason in FOREIGN.items():
         if head[: len(start)].lower() == start:
             raise ValueError(reason)
+    if head.lstrip().startswith(b"{") and b'"weight_map"' in head:
+        raise ValueError("it is the index of a model in several files: carry each")
     if tail == TABLE:
         raise ValueError(
             "it is a checkpoint of TensorFlow: load it into the model, "

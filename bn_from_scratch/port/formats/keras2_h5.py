@@ -43,7 +43,10 @@ def content(file: Any, size: int, said: keras_config.Description) -> Content:
         path: keras_h5.norm_of(described[path], norm.state, norm.own, norm.scratch)
         for path, norm in found.norms.items()
     }
-    return replace(found, norms=norms)
+    left = [
+        f"{path}.{name}" for path in norms for name in keras_h5.extras(described[path])
+    ]
+    return replace(found, norms=norms, left=(*found.left, *left))
 
 
 def _top(file):

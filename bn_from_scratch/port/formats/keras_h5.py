@@ -13,6 +13,7 @@ from bn_from_scratch.port.formats import hdf5, keras_config
 LAYERS = "layers"  # where a model keeps its layers, under the names of their classes
 OPTIMIZER = "optimizer"  # beside them, with vectors as long as theirs
 TOLD = {"epsilon", "momentum", "center", "scale"}  # what makes a layer of Keras
+EXTRAS = ("renorm", "virtual_batch_size", "adjustment", "synchronized")
 MORE = ("correction", "statistics")  # what only our layer can be told
 NATIVE, SCRATCH = "batch_normalization", "batch_norm"
 
@@ -28,7 +29,7 @@ def content(
 
     lacking: by path, the parameter that a layer has not; absent: that of the others.
     """
-    norms, others, left, narrow = {}, {}, [], set()
+    norms, others, left, unknown, narrow = {}, {}, [], {}, set()
     layers = names.unique(_layers(file, size, said))
     for path, (kind, arrays, said) in layers.items():
         narrow |= {*filter(None, map(floats.narrow, arrays))}
@@ -38,14 +39,16 @@ def content(
                 path, kind, said, arrays, lacking.get(path, absent)
             )
             left += [f"{path}.{i}" for i in more]
+            left += [f"{path}.{name}" for name in extras(said)]
         elif _is_unknown_norm(said):
-            left.append(f"{path} (a {said['class_name']}, not known here)")
+            unknown[path] = said["class_name"]
         else:  # a convolution or a dense layer, or a LeNet is not made of it
             own = ("weight", "bias")
             others |= {f"{path}.{n}": v for n, v in zip(own, arrays, strict=False)}
             left += [f"{path}.{i}" for i in range(2, len(arrays))]
     left += [OPTIMIZER] if hdf5.child(file, OPTIMIZER) is not None else []
-    return Content("tensorflow", norms, others, tuple(left), tuple(sorted(narrow)))
+    kinds = tuple(sorted(narrow))
+    return Content("tensorflow", norms, others, tuple(left), unknown, kinds)
 
 
 def norm_of(
@@ -64,6 +67,11 @@ def norm_of(
         momentum = None if momentum is None else words.complement(momentum)
     whole = config if config.keys() >= TOLD else None
     return Norm(state, own, scratch, eps, momentum, config=whole, **more)
+
+
+def extras(said: keras_config.Description) -> list[str]:
+    """What a layer of Keras does in training beside plain batch normalization."""
+    return [name for name in EXTRAS if said.get("config", {}).get(name)]
 
 
 def _is_norm(kind, said, arrays):

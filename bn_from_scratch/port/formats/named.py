@@ -1,8 +1,8 @@
 """Named arrays, in the names of any framework: what safetensors and .npz hold.
 
 Which one is told by the names: "params.bn1.scale" and "batch_stats.bn1.mean" are
-Flax's; running_mean beside weight PyTorch's, beside gamma Gluon's; moving_mean and
-moving_var beside gamma the project's own.  Names are separated by dots or slashes.
+Flax's; running_mean beside weight PyTorch's, beside gamma Gluon's; moving_variance
+Keras's, moving_var the project's own.  Names are separated by dots or slashes.
 """
 
 import numpy as np
@@ -34,6 +34,8 @@ def _recognized(flat):
     }
     if "moving_var" in owns:
         return EXCHANGE
+    if "moving_variance" in owns:
+        return "tensorflow"
     for framework in ("torch", "mxnet"):
         theirs = {*words.NAMES[framework][:2]}
         if beside & theirs:
