@@ -92,3 +92,112 @@ def test_the_arrays_of_mxnet_before_numpy(name):
     if name == "BatchNorm":
         with pytest.raises(TypeError, match=r"^the mask must be an array of mx.np"):
             layer(mxnet.np.ones((9, 5)), mask=mxnet.nd.ones((9,)))
+
+
+# --- Layers that are cast: parameters and statistics stay in float32 at least ---------
+
+LAYERS = {
+    "core": lambda bn: bn.BatchNorm(5),
+    "sizes unknown": lambda bn: bn.BatchNorm(),
+    "counts": lambda bn: bn.AccumBatchNorm(5, steps=2, momentum=None),
+    "renorm": lambda bn: bn.BatchRenorm(renorm_momentum=0.1),
+    "fused": lambda bn: bn.FusedBatchNorm(5),
+    "layer norm": lambda bn: bn.LayerNorm(5),
+}
+LARGE = (1000 * np.random.default_rng(0).normal(size=(9, 5))).astype("float16")
+TORCH_CASTS = {
+    "half": lambda model, torch: model.half(),
+    "bfloat16": lambda model, torch: model.bfloat16(),
+    "to": lambda model, torch: model.to(torch.float16),
+    "type": lambda model, torch: model.type(torch.bfloat16),
+    "wide, then narrow": lambda model, torch: model.double().half(),
+}
+
+
+@pytest.mark.parametrize("cast", TORCH_CASTS.values(), ids=TORCH_CASTS)
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_a_cast_of_torch_stops_at_float32(make, cast):
+    bn, torch = load_or_skip("torch"), pytest.importorskip("torch")
+    layer = make(bn)
+    cast(torch.nn.Sequential(layer), torch)
+    assert layer(torch.tensor(LARGE)).dtype == torch.float16
+    state = layer.state_dict()
+    assert {v.dtype for v in state.values()} == {torch.float32}
+    assert all(torch.isfinite(v).all() for v in state.values())
+    assert layer.double().gamma.dtype == torch.float64
+
+
+def test_a_file_of_torch_is_not_assigned_in_16_bits():
+    bn, torch = load_or_skip("torch"), pytest.importorskip("torch")
+    layer = bn.BatchNorm(5)
+    narrow = {name: v.half() for name, v in layer.state_dict().items()}
+    layer.load_state_dict(narrow, assign=True)
+    assert {v.dtype for v in layer.state_dict().values()} == {torch.float32}
+    assert layer.gamma.requires_grad
+
+
+MXNET_CASTS = {
+    "layer": lambda net: net[0].cast("float16"),
+    "model": lambda net: net.cast("float16"),
+    "parameter": lambda net: [p.cast("float16") for p in parameters(net)],
+    "dtype": lambda net: [setattr(p, "dtype", "float16") for p in parameters(net)],
+}
+
+
+def parameters(net):
+    return net.collect_params().values()
+
+
+@pytest.mark.parametrize("cast", MXNET_CASTS.values(), ids=MXNET_CASTS)
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_a_cast_of_mxnet_stops_at_float32(make, cast):
+    bn, mxnet = load_or_skip("mxnet"), pytest.importorskip("mxnet")
+    net = mxnet.gluon.nn.Sequential()
+    net.add(make(bn))
+    net.initialize()
+    cast(net)
+    with mxnet.autograd.record():
+        Y = net(mxnet.np.array(LARGE, dtype="float16"))
+    assert Y.dtype == np.float16
+    values = [p.data().asnumpy() for p in parameters(net)]
+    assert {v.dtype.name for v in values} == {"float32"}
+    assert all(np.isfinite(v).all() for v in values)
+
+
+@pytest.mark.parametrize("initialized", [False, True])
+def test_a_file_of_mxnet_makes_no_16_bits(tmp_path, initialized):
+    bn, mxnet = load_or_skip("mxnet"), pytest.importorskip("mxnet")
+    path, net = str(tmp_path / "narrow.params"), mxnet.gluon.nn.Sequential()
+    names = ("gamma", "beta", "moving_mean", "moving_var")
+    narrow = {f"0.{name}": mxnet.np.ones(5, dtype="float16") for name in names}
+    mxnet.npx.save(path, narrow)
+    net.add(bn.BatchNorm(5))
+    if initialized:
+        net.initialize()
+    net.load_parameters(path, cast_dtype=True, dtype_source="saved")
+    assert {p.data().asnumpy().dtype.name for p in parameters(net)} == {"float32"}
+
+
+def test_variables_of_flax_that_were_cast_move_in_float32():
+    """A float32 count goes beyond 2,048, a float16 one does not."""
+    bn, jax = load_or_skip("jax"), pytest.importorskip("jax")
+    layer, X = bn.BatchNorm(5, momentum=None), LARGE
+    variables = layer.init(jax.random.key(0), X, training=False)
+    variables["batch_stats"]["moving_count"] += 2048
+    variables = jax.tree.map(lambda v: v.astype("float16"), variables)
+    Y, moved = layer.apply(variables, X, training=True, mutable=["batch_stats"])
+    stats = moved["batch_stats"]
+    assert Y.dtype == np.float16
+    assert {v.dtype for v in stats.values()} == {np.dtype("float32")}
+    assert stats["moving_count"] == 2057
+
+
+@pytest.mark.parametrize("policy", ["float16", "mixed_bfloat16"])
+def test_a_policy_of_keras_leaves_the_statistics(policy):
+    """Set later as well, and through a file with narrow values."""
+    bn = load_or_skip("tensorflow")
+    for layer in (bn.AccumBatchNorm(5, steps=2, dtype=policy), bn.BatchNorm(5)):
+        layer.dtype_policy = policy
+        layer(LARGE, training=True)
+        layer.set_weights([v.clip(0, 1).astype("float16") for v in layer.get_weights()])
+        assert {str(v.dtype) for v in layer.variables} == {"float32"}

@@ -129,10 +129,13 @@ class BatchNorm(nn.Module):
 
     @nn.nowrap
     def __getattr__(self, name: str) -> Any:
-        """A parameter or a statistic: a Flax module has its variables beside it."""
+        """A parameter or a statistic: a Flax module has its variables beside it.
+
+        Of variables that were cast to 16 bits the statistics become float32 again.
+        """
         for collection in ("params", "batch_stats"):
             if self.scope is not None and self.has_variable(collection, name):
-                return nn.unbox(self.get_variable(collection, name))
+                return promote(nn.unbox(self.get_variable(collection, name)))
         return super().__getattr__(name)
 
     def put(self, enough: bool | Array, **values: Array) -> None:

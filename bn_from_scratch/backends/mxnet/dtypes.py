@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy
 from mxnet.numpy import ndarray
 
 from bn_from_scratch import checks
@@ -12,6 +13,11 @@ ARRAY = "an array of mx.np (`v.as_np_ndarray()` makes one of mx.nd's)"
 def check_array(name: str, v: Any) -> None:
     """Raise TypeError unless v is an array of mx.np."""
     checks.check_kind(name, v, ndarray, ARRAY)
+
+
+def wider(dtype: Any) -> str:
+    """float32, or float64 if it is that."""
+    return "float64" if str(numpy.dtype(dtype)) == "float64" else "float32"
 
 
 def like(v: ndarray, other: Any) -> Any:

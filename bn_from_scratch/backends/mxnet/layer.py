@@ -23,7 +23,7 @@ from bn_from_scratch.backends.mxnet.batch_norm import (
     update_moving,
 )
 from bn_from_scratch.backends.mxnet.dtypes import check_array, like
-from bn_from_scratch.backends.mxnet.parameters import NOT_LEARNED, Fill, Scalar
+from bn_from_scratch.backends.mxnet.parameters import NOT_LEARNED, Fill, Scalar, Wide
 from bn_from_scratch.spec import EPS, MOMENTUM, Axis
 
 Dtype = str | type | numpy.dtype | None
@@ -151,7 +151,9 @@ class BatchNorm(nn.Block):
         number = isinstance(initializer, numbers.Number)
         kind["init"] = Fill(initializer) if number else initializer
         kind |= {"shape": self._shape, "dtype": self.dtype, "allow_deferred_init": True}
-        return self.params.get(name, **kind)
+        p = Wide(self.prefix + name, **kind)
+        self.params.update({p.name: p})
+        return p
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Give what has no shape yet its shape and its initial value."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import Proxy
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
 
@@ -21,6 +21,7 @@ from bn_from_scratch.backends.torch.batch_norm import (
     promote,
     update_moving,
 )
+from bn_from_scratch.backends.torch.dtypes import AtLeastFloat32
 from bn_from_scratch.spec import EPS, MOMENTUM, Axis
 
 Dtype = torch.dtype | str | None
@@ -48,7 +49,7 @@ class LayerOptions(FrozenOptions, total=False):
     frozen: str | None
 
 
-class BatchNorm(nn.Module):
+class BatchNorm(AtLeastFloat32):
     """Batch normalization with learned scale and shift.  X [N, C, *] -> same.
 
     `.train()` and `.eval()` choose the mode.  Without `num_features` the first call

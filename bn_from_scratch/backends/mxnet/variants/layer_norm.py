@@ -13,6 +13,7 @@ from bn_from_scratch.backends.mxnet.batch_norm import (
 )
 from bn_from_scratch.backends.mxnet.dtypes import check_array, like
 from bn_from_scratch.backends.mxnet.layer import Dtype, at_least_float32
+from bn_from_scratch.backends.mxnet.parameters import Wide
 from bn_from_scratch.spec import EPS, Axis
 
 
@@ -78,8 +79,9 @@ class LayerNorm(nn.Block):
         self.axis, self.feature_axis = axis, feature_axis
         shape, dtype = checks.tuple_of(num_features), at_least_float32(dtype)
         settings = {"shape": shape, "dtype": dtype}
-        self.gamma = self.params.get("gamma", init="ones", **settings)
-        self.beta = self.params.get("beta", init="zeros", **settings)
+        self.gamma = Wide(self.prefix + "gamma", init="ones", **settings)
+        self.beta = Wide(self.prefix + "beta", init="zeros", **settings)
+        self.params.update({p.name: p for p in (self.gamma, self.beta)})
 
     def cast(self, dtype: Dtype) -> None:
         super().cast(at_least_float32(dtype))

@@ -11,6 +11,7 @@ from bn_from_scratch.backends.torch.batch_norm import (
     normalize,
     promote,
 )
+from bn_from_scratch.backends.torch.dtypes import AtLeastFloat32
 from bn_from_scratch.backends.torch.layer import Dtype, at_least_float32
 from bn_from_scratch.spec import EPS, Axis
 
@@ -38,7 +39,7 @@ def layer_norm(
     return (gamma * X_hat + beta).to(dtype)  # (20)
 
 
-class LayerNorm(nn.Module):
+class LayerNorm(AtLeastFloat32):
     """Layer normalization with learned scale and shift.  X [N, C, *] -> same.
 
     It knows no batch and no moving averages: training and prediction are the same.
