@@ -7,6 +7,7 @@ import functools
 import gc
 import os
 
+import numpy as np
 import properties  # noqa: F401, the default profile
 import pytest
 import scheduling
@@ -52,6 +53,12 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     settle()
+
+
+def pytest_runtest_setup(item):
+    """A test draws the same numbers, whichever tests ran before it."""
+    if hasattr(item.module, "rng"):
+        item.module.rng = np.random.default_rng(0)
 
 
 def settle():

@@ -300,10 +300,19 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module", params=["http", "file"])
-def address(request, book):
+IN_FULL = pytest.param("file, in full", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=["http", "file", IN_FULL])
+def place(request):
+    """Where the book is: the pages are the same, so fewer are looked at as files."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def address(place, book):
     """Where the book is found: on a server of this machine, or as files."""
-    if request.param == "file":
+    if place != "http":
         yield book.as_uri()
         return
     handler = functools.partial(Quiet, directory=book)
@@ -380,12 +389,9 @@ def drawn(page):
 
 
 @pytest.fixture(scope="module")
-def looks(chromium, book, address):
-    """Every page looked at: {page: what was found}, at two widths, in every tab.
-
-    As files they are as wide as on a server, so one width is enough there.
-    """
-    widths = sorted(WIDTHS.values())[: None if address.startswith("http") else 1]
+def looks(chromium, book, place, address):
+    """Every page looked at: {page: what was found}, at two widths, in every tab."""
+    widths = sorted(WIDTHS.values())[: 1 if place == "file" else None]
     context = chromium.new_context()
     found = {}
     for path in sorted(book.rglob("*.html")):
@@ -442,15 +448,14 @@ def test_nothing_is_wider_than_the_screen(looks):
     assert only(looks, "overflow") == {}
 
 
-def with_tabs(book, address):
-    """The pages with at least two tab sets; as files, where a browser may allow less
-    but the pages are the same, only the first."""
+def with_tabs(book, place):
+    """The pages with at least two tab sets; as files only the first."""
     found = [
         name
         for name, page in soups(book).items()
         if len(page.select(".sd-tab-set > [data-sync-id=jax]")) >= 2
     ]
-    return found if address.startswith("http") else found[:1]
+    return found[: 1 if place == "file" else None]
 
 
 def chosen(page):
@@ -462,8 +467,8 @@ def chosen(page):
     )
 
 
-def test_tabs_switch_together_and_stay_after_a_reload(page, book, address):
-    names = with_tabs(book, address)
+def test_tabs_switch_together_and_stay_after_a_reload(page, book, place, address):
+    names = with_tabs(book, place)
     assert names
     for name in names:
         page.goto(f"{address}/{name}")
@@ -486,9 +491,9 @@ def test_tabs_switch_together_and_stay_after_a_reload(page, book, address):
         assert chosen(page) == ["JAX"] * number
 
 
-def test_a_tab_in_use_stays_where_it_is(page, book, address):
+def test_a_tab_in_use_stays_where_it_is(page, book, place, address):
     page.set_viewport_size({"width": 1280, "height": 300})
-    for name in with_tabs(book, address):
+    for name in with_tabs(book, place):
         page.goto(f"{address}/{name}?framework=jax")
         drawn(page)
         page.add_style_tag(content="* { overflow-anchor: none }")  # as in Safari

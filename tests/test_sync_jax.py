@@ -24,12 +24,12 @@ STEPS = 3
 needs_devices = pytest.mark.skipif(
     jax.device_count() < DEVICES, reason="test_in_a_process_with_devices runs it"
 )
-RNG = np.random.default_rng(0)
-X, DY = RNG.normal(3, 2, (2, 8, 3, 5))
+rng = np.random.default_rng(0)
+X, DY = rng.normal(3, 2, (2, 8, 3, 5))
 X += np.arange(8).reshape(-1, 1, 1)  # replicas differ in mean
 MASKS = {
     "equal shards": np.ones((8, 3), bool),
-    "unequal shards": RNG.random((8, 3)) < 0.6,
+    "unequal shards": rng.random((8, 3)) < 0.6,
     "an empty shard": np.arange(24).reshape(8, 3) > 13,
 }
 
@@ -41,7 +41,7 @@ SYNC = bn.SyncBatchNorm(5, dtype="float64", axis_name=NAME)
 def variables():
     """Of either layer: the parameters, the statistics."""
     made = CORE.init(jax.random.key(0), X, training=True)
-    made = jax.tree.map(lambda v: v + 0.3 * RNG.random(v.shape), made)
+    made = jax.tree.map(lambda v: v + 0.3 * rng.random(v.shape), made)
     return made["params"], made["batch_stats"]
 
 
