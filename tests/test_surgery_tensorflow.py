@@ -10,6 +10,7 @@ from conftest import SLIGHTLY, load_or_skip
 from hypothesis import given
 from hypothesis import strategies as st
 from properties import tried
+from whole_models import refuses
 
 bn = load_or_skip("tensorflow")
 
@@ -217,9 +218,13 @@ def test_a_model_that_does_not_run_in_float64(kind):
     last = Doubled() if kind == "layer" else nn.Lambda(lambda X: X * tf.constant(2.0))
     model = keras.Sequential([keras.Input((5,)), nn.BatchNormalization(), last])
     bn.replace_batch_norm(model, bn.BatchNorm)
-    message = "^the model must run in float64 on X, to be proven: "
-    with pytest.raises(ValueError, match=message):
+    message = (
+        "^proven in float32, to 3e-04 of the largest value: the model does not run"
+    )
+    with pytest.warns(UserWarning, match=message):
         bn.replace_batch_norm(model, bn.BatchNorm, columns)
+    with pytest.raises(ValueError, match=r"would change by .*; more than 3e-04"):
+        bn.replace_batch_norm(model, partial(bn.BatchNorm, eps=0.5), columns)
     assert keras.config.floatx() == keras.config.dtype_policy().name == "float32"
 
 
@@ -586,14 +591,18 @@ class Louder(bn.BatchNorm):
 
 
 def test_a_users_own_batch_norm():
-    """It is replaced and copied; its arithmetic is not known, so it does not fold."""
+    """It is copied, and replaced by its like; what it does is not known."""
     model = net(Louder(gain=2.0, name="bn"))
     copy = copying.rebuilt(model)
     np.testing.assert_array_equal(copy(columns), model(columns))
     make = partial(Louder, gain=2.0)
     bn.replace_batch_norm(model, make, columns)
-    with pytest.raises(ValueError, match="the model's output in prediction would ch"):
-        bn.fold_batch_norm(model, columns)
+    message = (
+        "bn cannot be {}: it must be exactly a batch norm of its framework or of ours; "
+        "Louder has a normalize of its own"
+    )
+    refuses(message.format("folded"), bn.fold_batch_norm, model, columns)
+    refuses(message.format("replaced"), bn.replace_batch_norm, model, bn.BatchNorm)
 
 
 @pytest.mark.parametrize("kind", FUNCTIONS)

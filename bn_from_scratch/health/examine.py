@@ -10,6 +10,7 @@ import numpy as np
 from bn_from_scratch import backends, spec
 from bn_from_scratch.health.report import Health, Row
 from bn_from_scratch.health.symptoms import SYMPTOMS, UNKNOWN
+from bn_from_scratch.surgery import known
 from bn_from_scratch.surgery.description import Description
 
 LARGE_EPS = 1e-3  # the largest that is usual, where none is said
@@ -94,7 +95,8 @@ def health(
     a file that `bn port` reads.  batch: inputs of the model, by which too few values
     and a gap between training and prediction are seen.  stated: what a file may not say
     of itself: eps, momentum, from_, absent, as of `port`.
-    Raises ValueError for a model without batch norms, TypeError for no model.
+    Raises ValueError for a model without batch norms, or with one that does more than
+    its class says (a subclass with a forward of its own); TypeError for no model.
     """
     if isinstance(model, (str, os.PathLike)):
         from bn_from_scratch.health import of_file
@@ -103,8 +105,7 @@ def health(
         rows = [row(Examined(d, found.framework)) for d in found.layers]
         rows += [_unknown(*other) for other in found.unknown.items()]
         return Health(os.fspath(model), rows, found.notes)
-    layers = _of_model(model, batch, variables)
-    return Health(type(model).__name__, [row(layer) for layer in layers])
+    return Health(type(model).__name__, _of_model(model, batch, variables))
 
 
 def row(layer: Examined) -> Row:
@@ -116,21 +117,25 @@ def row(layer: Examined) -> Row:
 
 
 def _of_model(model, batch, variables):
-    """Every batch norm of a model in memory."""
+    """A row for every batch norm of a model in memory."""
     name = backends.framework_of(model)
     bn = backends.load(name)
     beside = {"variables": variables} if name == "jax" else {}
     traced = {"X": batch} | beside if beside else {}
     described, inputs, shares = bn.batch_norms(model, **traced), {}, {}
+    others = backends.part(name, "models.surgery").others_of(model, **traced)
+    known.check_any(described, others)
+    known.check_known(described, "examined")
     if batch is not None:
         module = backends.part(name, "models.reestimation")
         run = functools.partial(module.run_in_training, model, batch, **beside)
         inputs, _ = run()
         shares = _output_gaps(run, inputs)
-    return [
+    layers = (
         Examined(d, name, inputs.get(path, []), shares.get(path))
         for path, d in described.items()
-    ]
+    )
+    return [*map(row, layers), *(_unknown(*other) for other in others.items())]
 
 
 def _unknown(path, kind):

@@ -45,10 +45,51 @@ def fold_all(
     """
     try:
         return fold(pairs)
+    except ValueError as error:
+        for reason in at_fault(fold, pairs, refuse).values():
+            raise reason from None
+        raise error
+
+
+def at_fault(
+    fold: Callable[[list[Any]], Any],
+    pairs: list[Any],
+    refuse: Callable[[Any, ValueError], Exception],
+) -> dict[int, Exception]:
+    """{place in the list: error} of the pairs that alone cannot be folded."""
+    found = {}
+    for place, pair in enumerate(pairs):
+        try:
+            fold([pair])
+        except ValueError as error:
+            found[place] = refuse(pair, error)
+    return found
+
+
+def foldable(
+    fold: Callable[[list[Any]], Any],
+    plan: dict[str, Any],
+    refused: dict[str, ValueError],
+    refuse: Callable[[Any, ValueError], Exception],
+    partial: bool,
+) -> tuple[list[Any], dict[str, str]]:
+    """[pairs to fold], and {path: reason} of the batch norms that stay.
+
+    plan: {path of a batch norm: pair}, which `fold` proves.  refused: the others, with
+    the reason.  Unless `partial`, ValueError for the first that cannot be folded.
+    """
+    pairs = list(plan.values())
+    if not partial:
+        for error in refused.values():
+            raise error
+        fold_all(fold, pairs, refuse)
+        return pairs, {}
+    left = {path: str(error) for path, error in refused.items()}
+    try:
+        fold(pairs)
     except ValueError:
-        for pair in pairs:
-            try:
-                fold([pair])
-            except ValueError as error:
-                raise refuse(pair, error) from None
-        raise
+        faults = at_fault(fold, pairs, refuse)
+        left |= {path: str(faults[i]) for i, path in enumerate(plan) if i in faults}
+        pairs = [pair for i, pair in enumerate(pairs) if i not in faults]
+        fold(pairs)
+    return pairs, left

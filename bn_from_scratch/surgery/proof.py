@@ -1,10 +1,17 @@
 """Prove on an input that a changed model answers as before."""
 
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-TOLERANCE = 1e-6  # of the largest value, in float64; float32 as its sums allow
+TOLERANCE = 1e-6  # of the largest value, in float64
+# In the model's own dtype, where it does not run in float64: half of the digits.
+OWN_TOLERANCES = {"float32": 3e-4, "float16": 3e-2, "bfloat16": 9e-2}
+
+Answers = dict[str, Any]  # {"prediction": {place: array}, "training": {place: array}}
 
 
 def difference(before: Any, after: Any) -> float:
@@ -13,10 +20,14 @@ def difference(before: Any, after: Any) -> float:
     Models may answer with one array, or with several in a dict.
     """
     if isinstance(before, dict):
+        if not isinstance(after, dict) or before.keys() != after.keys():
+            return np.inf
         return max((difference(before[k], after[k]) for k in before), default=0.0)
-    before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
+    before, after = map(wide, (before, after))
     if before.shape != after.shape:
         return np.inf
+    fixed = np.isinf(before) & (before == after)  # what a mask has put there
+    before, after = before[~fixed], after[~fixed]
     if not before.size:
         return 0.0
     largest = np.abs(before).max()
@@ -24,8 +35,14 @@ def difference(before: Any, after: Any) -> float:
     return float(np.nan_to_num(apart, nan=np.inf))
 
 
+def wide(v: Any) -> np.ndarray:
+    """An array in float64, or in complex128."""
+    v = np.asarray(v)
+    return v.astype(np.result_type(v, np.float64))
+
+
 def prove(
-    before: dict[str, Any], after: dict[str, Any], tolerance: float = TOLERANCE
+    before: Answers, after: Answers, tolerance: float = TOLERANCE
 ) -> dict[str, float]:
     """Raise ValueError unless two {mode: output} agree; return the differences.
 
@@ -39,3 +56,44 @@ def prove(
                 f"largest value; more than {tolerance:.0e}, so nothing was changed"
             )
     return found
+
+
+def prove_in_float64(prove_with: Callable[[bool, float], Any], dtype: str) -> Any:
+    """What `prove_with(exact, tolerance)` gives: in float64, else in the model's dtype.
+
+    A model that casts on its way does not run in float64: it is proven in its own
+    dtype, to the tolerance of that dtype, and a warning says so.
+    """
+    try:
+        return prove_with(True, TOLERANCE)
+    except NotInFloat64 as error:
+        if dtype not in OWN_TOLERANCES:
+            raise error.reason from None
+        tolerance, reason = OWN_TOLERANCES[dtype], error.reason
+    found = prove_with(False, tolerance)
+    lines = [line for line in str(reason).splitlines() if line.strip()]
+    warnings.warn(
+        f"proven in {dtype}, to {tolerance:.0e} of the largest value: the model does "
+        f"not run in float64 ({' '.join(lines[:2])})",
+        stacklevel=4,
+    )
+    return found
+
+
+class NotInFloat64(Exception):
+    """A model does not run in float64."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+@contextlib.contextmanager
+def in_float64(wanted: bool, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Here `errors`, of dtypes that do not fit, are NotInFloat64, if that is wanted."""
+    try:
+        yield
+    except errors as error:
+        if not wanted:
+            raise
+        raise NotInFloat64(error) from error

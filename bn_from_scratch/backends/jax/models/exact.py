@@ -11,6 +11,8 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx
 
+from bn_from_scratch.surgery import trees
+
 try:
     from jax import enable_x64
 except ImportError:  # before JAX 0.8
@@ -18,12 +20,16 @@ except ImportError:  # before JAX 0.8
         enable_x64,  # pyright: ignore[reportAttributeAccessIssue] # newer ones lack it
     )
 
+ERRORS = (TypeError,)  # of dtypes that do not fit
 FIELDS = "dtype", "param_dtype"  # what layers cast to; None as their operands are
 
 
 @contextlib.contextmanager
-def arithmetic() -> Iterator[None]:
-    """Here JAX has float64, and linen layers compute in it."""
+def arithmetic(wanted: bool = True) -> Iterator[None]:
+    """Here JAX has float64, and linen layers compute in it, if that is wanted."""
+    if not wanted:
+        yield
+        return
     with enable_x64(True), nn.intercept_methods(in_float64):
         yield
 
@@ -73,4 +79,21 @@ def module(model: nnx.Module) -> nnx.Module:
 
 def arrays(Y: Any) -> dict[str, np.ndarray]:
     """What a module answers: {place: array}."""
-    return {str(i): np.asarray(v) for i, v in enumerate(jax.tree.leaves(Y))}
+    return trees.flat(jax.tree.leaves(Y) or Y, as_array)
+
+
+def as_array(v: Any) -> np.ndarray | None:
+    """An array or a number as NumPy; None for what is none."""
+    is_number = isinstance(v, (bool, int, float, complex, np.ndarray, np.generic))
+    is_array = isinstance(v, jax.Array) and not jnp.issubdtype(
+        v.dtype, jax.dtypes.extended
+    )
+    return np.asarray(v) if is_number or is_array else None
+
+
+def dtype_of(tree: Any) -> str:
+    """The least exact floating dtype of a tree's arrays: "float32"."""
+    dtypes = {v.dtype for v in jax.tree.leaves(tree) if hasattr(v, "dtype")}
+    floats = {v for v in dtypes if is_float(v)}
+    least = max(floats, key=lambda v: jnp.finfo(v).eps, default="float32")
+    return jnp.dtype(least).name

@@ -1,7 +1,7 @@
 """Fold each batch norm of a Flax module into the linear layer before it."""
 
-from functools import partial
-from typing import Any, overload
+import functools
+from typing import Any, Literal, overload
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,60 +12,103 @@ from flax.typing import VariableDict
 
 from bn_from_scratch.backends.jax.models import exact, nnx_folding, norms, rewiring
 from bn_from_scratch.backends.jax.models.nnx_surgery import Module
+from bn_from_scratch.backends.jax.models.surgery import batch_norms, check_model
 from bn_from_scratch.backends.jax.models.tracing import (
     LINEAR,
     Pair,
     find_pairs,
     refusal,
 )
-from bn_from_scratch.surgery import folding, proof
+from bn_from_scratch.surgery import folding, known, proof
 
 Paths = set[tuple[str, ...]]
 
 
-@overload
-def fold_batch_norm(model: Module, X: Any) -> Module: ...
+class Passed(nn.Module):
+    """What stands for a batch norm that was folded."""
+
+    def __call__(self, X: Any) -> Any:
+        return X
 
 
 @overload
 def fold_batch_norm(
-    model: nn.Module, X: Any, variables: VariableDict
+    model: Module, X: Any, variables: None = None, partial: Literal[False] = False
+) -> Module: ...
+
+
+@overload
+def fold_batch_norm(
+    model: Module, X: Any, variables: None = None, *, partial: Literal[True]
+) -> tuple[Module, dict[str, str]]: ...
+
+
+@overload
+def fold_batch_norm(
+    model: nn.Module, X: Any, variables: VariableDict, partial: Literal[False] = False
 ) -> tuple[nn.Module, dict[str, Any]]: ...
 
 
-def fold_batch_norm(model: Any, X: Any, variables: VariableDict | None = None) -> Any:
+@overload
+def fold_batch_norm(
+    model: nn.Module, X: Any, variables: VariableDict, partial: Literal[True]
+) -> tuple[nn.Module, dict[str, Any], dict[str, str]]: ...
+
+
+def fold_batch_norm(
+    model: Any, X: Any, variables: VariableDict | None = None, partial: bool = False
+) -> Any:
     """A module for prediction and its variables, in which each batch norm is part of
     the convolution or dense layer before it and answers with what it reads; of an nnx
     module, the new module alone.
 
     The output on X is proven to stay (in float64); a batch norm that cannot be folded
     raises ValueError with the reason.
+    partial: fold those that can be, and return {path: reason} of the others, too.
     """
     if isinstance(model, nnx.Module):
-        return nnx_folding.fold_batch_norm(model, X)
+        return nnx_folding.fold_batch_norm(model, X, partial)
     variables = rewiring.given(variables)
-    pairs = find_pairs(model, X, variables)
-    prove(model, variables, X, pairs)
-    return folded(model, variables, pairs)
+    pairs, left = provable(model, variables, X, partial)
+    new = folded(model, variables, pairs)
+    return (*new, left) if partial else new
 
 
-def prove(model: nn.Module, variables: VariableDict, X: Any, pairs: list[Pair]) -> None:
-    """Raise ValueError unless folding keeps the output; name the layer at fault."""
-    before = rewiring.outputs(model, variables, X, ["prediction"])
+def provable(
+    model: nn.Module, variables: VariableDict, X: Any, partial: bool
+) -> tuple[list[Pair], dict[str, str]]:
+    """The pairs that fold, and {path: reason} of the other batch norms.
 
-    def fold(pairs):
-        with exact.arithmetic():
-            after = folded(model, exact.widened(variables), pairs)
-        proof.prove(before, rewiring.outputs(*after, X, ["prediction"]))
+    Proven to keep the output; unless `partial`, ValueError names the layer at fault.
+    """
+    plan, refused = find_pairs(model, X, variables)
+    if not refused:  # a layer norm is among these
+        check_model(model, "folded", X, variables)
+    known.check_known(batch_norms(model, X, variables), "folded")
 
-    folding.fold_all(fold, pairs, refusal)
+    def prove_with(in_float64: bool, tolerance: float) -> Any:
+        modes = ["prediction"]
+        before = rewiring.outputs(model, variables, X, modes, in_float64)
+
+        def fold(pairs: list[Pair]) -> None:
+            with exact.arithmetic(in_float64):
+                given = exact.widened(variables) if in_float64 else variables
+                after = folded(model, given, pairs)
+            after = rewiring.outputs(*after, X, modes, in_float64)
+            proof.prove(before, after, tolerance)
+
+        return folding.foldable(fold, plan, refused, refusal, partial)
+
+    return proof.prove_in_float64(prove_with, exact.dtype_of(variables))
 
 
 def folded(
     model: nn.Module, variables: VariableDict, pairs: list[Pair]
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The module and variables in which these pairs are one layer each."""
-    new = rewiring.rewired(model, partial(answer, paths_of(pairs)))
+    if not pairs:
+        return model, dict(variables)
+    new = rewiring.rewired(model, functools.partial(answer, paths_of(pairs)))
     return new, rewritten(variables, pairs)
 
 
@@ -86,7 +129,8 @@ def answer(
     folded, linear = paths
     if layer.path in folded and isinstance(layer, norms.NORMS):
         X = norms.call_of(layer, args, kwargs)[0]
-        return norms.cast(X, norms.output_dtype(layer, X))
+        passed = Passed().clone(parent=layer.scope)
+        return passed(norms.cast(X, norms.output_dtype(layer, X)))
     if layer.path in linear and type(layer) in LINEAR:
         return layer.clone(use_bias=True, parent=layer.scope)(*args, **kwargs)
     return None

@@ -13,11 +13,13 @@ from bn_from_scratch.backends.jax.models.nnx_surgery import NORMS, Adapter, Modu
 from bn_from_scratch.backends.jax.models.tracing import (
     Call,
     Pair,
+    Plan,
     check_axis,
     check_once,
+    plan_of,
     refusal,
 )
-from bn_from_scratch.surgery import folding, proof
+from bn_from_scratch.surgery import folding, known, proof
 
 LINEAR = (nnx.Linear, nnx.Conv, nnx.ConvTranspose)
 
@@ -47,23 +49,45 @@ class Passed(nnx.Module):
         return x
 
 
-def fold_batch_norm(model: Module, X: Any) -> Module:
+def fold_batch_norm(model: nnx.Module, X: Any, partial: bool = False) -> Any:
     """A new module for prediction: `folding.fold_batch_norm` of an nnx module."""
-    pairs = find_pairs(model, X)
-    with exact.arithmetic():
-        prove(exact.module(model), exact.widened(X))
-    return folded(model, pairs)
+    described = nnx_surgery.batch_norms(model)
+    known.check_any(described, nnx_surgery.others_of(model, nnx_surgery.STATISTICS))
+    known.check_known(described, "folded")
+    paths, left = provable(model, X, partial)
+    plan, _ = find_pairs(model, X)
+    new = folded(model, [plan[path] for path in paths])
+    return (new, left) if partial else new
 
 
-def prove(model: nnx.Module, X: Any) -> None:
-    """Raise ValueError unless folding keeps the output; name the layer at fault."""
-    before = nnx_surgery.outputs(model, X, ["prediction"])
+def provable(
+    model: nnx.Module, X: Any, partial: bool
+) -> tuple[list[str], dict[str, str]]:
+    """The paths of what folds, and {path: reason} of the other batch norms.
 
-    def fold(pairs):
-        after = nnx_surgery.outputs(folded(model, pairs), X, ["prediction"])
-        proof.prove(before, after)
+    Proven to keep the output; unless `partial`, ValueError names the layer at fault.
+    """
 
-    folding.fold_all(fold, find_pairs(model, X), refusal)
+    def prove_with(in_float64: bool, tolerance: float) -> Any:
+        modes = ["prediction"]
+        with exact.arithmetic(in_float64):
+            given = exact.module(model) if in_float64 else model
+            inputs = exact.widened(X) if in_float64 else X
+            before = nnx_surgery.outputs(given, inputs, modes, in_float64)
+            plan, refused = find_pairs(given, inputs)
+
+            def fold(paths: list[str]) -> None:
+                new = folded(given, [plan[path] for path in paths])
+                after = nnx_surgery.outputs(new, inputs, modes, in_float64)
+                proof.prove(before, after, tolerance)
+
+            def refuse(path: str, why: ValueError) -> ValueError:
+                return refusal(plan[path], why)
+
+            paths = {path: path for path in plan}
+            return folding.foldable(fold, paths, refused, refuse, partial)
+
+    return proof.prove_in_float64(prove_with, exact.dtype_of(nnx.state(model)))
 
 
 def folded(model: Module, pairs: list[Pair]) -> Module:
@@ -102,8 +126,8 @@ def operands(layer: Any) -> norms.Operands:
 # --- Which layer takes which batch norm ---------------------------------------------
 
 
-def find_pairs(model: nnx.Module, X: Any) -> list[Pair]:
-    """[(batch norm, linear layer)]; ValueError for the first that cannot be folded."""
+def find_pairs(model: nnx.Module, X: Any) -> Plan:
+    """{path of a batch norm: pair}, and {path: reason} of those without a pair."""
     calls, watched = [], (*NORMS, *LINEAR)
 
     def exchange(path, layer):
@@ -112,9 +136,7 @@ def find_pairs(model: nnx.Module, X: Any) -> list[Pair]:
 
     nnx_surgery.run(nnx_surgery.exchanged(model, exchange), X)
     found = [call for call in calls if isinstance(call.layer, NORMS)]
-    if not found:
-        raise ValueError("the model must have a batch norm; it has none")
-    return [(norm, linear_before(norm, calls)) for norm in found]
+    return plan_of(found, lambda norm: linear_before(norm, calls))
 
 
 def linear_before(norm: Call, calls: list[Call]) -> Call:

@@ -11,10 +11,11 @@ from flax import nnx
 from flax.typing import VariableDict
 
 from bn_from_scratch import checks, spec
+from bn_from_scratch.backends.jax.builtin import NAMES
 from bn_from_scratch.backends.jax.models import exact, norms, rewiring
 from bn_from_scratch.spec import Axis
-from bn_from_scratch.surgery import proof
-from bn_from_scratch.surgery.description import Description
+from bn_from_scratch.surgery import known, proof
+from bn_from_scratch.surgery.description import Description, chosen_by
 
 KINDS: dict[str, type[nnx.Variable[Any]]] = {
     "params": nnx.Param,
@@ -63,6 +64,7 @@ class Adapter(nnx.Module):
 
 
 NORMS = (nnx.BatchNorm, Adapter)
+STATISTICS = ("moving_mean", "moving_var"), (NAMES["moving_mean"], NAMES["moving_var"])
 Module = TypeVar("Module", bound=nnx.Module)
 
 
@@ -91,6 +93,17 @@ def batch_norms(model: nnx.Module) -> dict[str, Description]:
     }
 
 
+def others_of(model: nnx.Module, pairs: Iterable[Iterable[str]]) -> dict[str, str]:
+    """{path: class} of layers that have both names of a pair, but are no batch norm."""
+    return {
+        dotted(path): type(layer).__name__
+        for path, layer in nnx.iter_graph(model)
+        if isinstance(layer, nnx.Module)
+        and not isinstance(layer, NORMS)
+        and any({*pair} <= vars(layer).keys() for pair in pairs)
+    }
+
+
 def dotted(path: Iterable[Any]) -> str:
     return ".".join(map(str, path))
 
@@ -106,8 +119,9 @@ def describe(path: Iterable[Any], layer: nnx.BatchNorm | Adapter) -> Description
     trainable = {name: True for name in ("gamma", "beta") if name in state}
     state = {name: np.array(v) for name, v in state.items()}
     sizes = layer.num_features, None
-    kind = type(layer).__name__
-    return Description(dotted(path), kind, True, *sizes, settings, state, trainable)
+    kind, own = type(layer).__name__, norms.peculiarity(layer)
+    path = dotted(path)
+    return Description(path, kind, True, *sizes, settings, state, trainable, own)
 
 
 def shape_for(num_features: Any, axis: Axis) -> tuple[int, ...]:
@@ -129,17 +143,27 @@ def replace_batch_norm(
 ) -> nnx.Module:
     """A new nnx module, in which `make(num_features, num_dims, **settings)` stands for
     each batch norm, wherever it is an attribute or an item."""
-    if not batch_norms(model):
-        raise ValueError("the model must have a batch norm; it has none")
+    known.check_any(batch_norms(model), others_of(model, STATISTICS))
 
     def exchange(path, layer):
         return replacement(path, layer, make) if isinstance(layer, NORMS) else layer
 
     new = exchanged(model, exchange)
     if X is not None:
-        before, after = (outputs(m, X, modes) for m in (model, new))
-        proof.prove(before, after)
+        prove(model, new, X, modes)
     return new
+
+
+def prove(
+    old: nnx.Module, new: nnx.Module, X: Any, modes: Sequence[str]
+) -> dict[str, float]:
+    """Raise ValueError unless two modules answer alike in these modes."""
+
+    def prove_with(in_float64: bool, tolerance: float) -> dict[str, float]:
+        before, after = (outputs(m, X, modes, in_float64) for m in (old, new))
+        return proof.prove(before, after, tolerance)
+
+    return proof.prove_in_float64(prove_with, exact.dtype_of(nnx.state(old)))
 
 
 def exchanged(model: Any, exchange: Callable[[tuple[Any, ...], Any], Any]) -> Any:
@@ -174,7 +198,9 @@ def replacement(
     described = describe(path, layer)
     new = norms.replacement(described, make, **norms.replicas_of(layer))
     shape = shape_for(described.num_features, described.settings["axis"])
-    variables = norms.moved(described.name, variables_of(layer), new, shape)
+    needed, dtype = described.needed(make), chosen_by(make)[1].get("dtype")
+    own = variables_of(layer)
+    variables = norms.moved(described.name, own, new, shape, needed, dtype)
     mode: Any = {"use_running_average": layer.use_running_average, "dtype": layer.dtype}
     if not norms.is_native(new):
         return Adapter(new, variables, **mode)
@@ -188,17 +214,18 @@ def replacement(
 
 
 def outputs(
-    model: nnx.Module, X: Any, modes: Sequence[str]
+    model: nnx.Module, X: Any, modes: Sequence[str], in_float64: bool = True
 ) -> dict[str, dict[str, np.ndarray]]:
-    """{mode: {place: array}}: what copies of an nnx module answer, in float64."""
-    with exact.arithmetic():
-        X = exact.widened(X)
-        answers = {m: run(exact.module(model), X, m == "training") for m in modes}
+    """{mode: {place: array}}: what copies of an nnx module answer."""
+    with proof.in_float64(in_float64, exact.ERRORS), exact.arithmetic(in_float64):
+        X = exact.widened(X) if in_float64 else X
+        copy = exact.module if in_float64 else nnx.clone
+        answers = {m: run(copy(model), X, m == "training") for m in modes}
         return {mode: exact.arrays(Y) for mode, Y in answers.items()}
 
 
 def run(model: Any, X: Any, training: bool = False) -> Any:
-    """What an nnx module answers; X may be a tuple of inputs."""
+    """What an nnx module answers; X is an input, a tuple of several or a dict."""
     model.train() if training else model.eval()
-    X = X if isinstance(X, tuple) else (X,)
-    return model(*X, **rewiring.mode_of(model, training))
+    args, kwargs = rewiring.arguments(model, X, training)
+    return model(*args, **kwargs)

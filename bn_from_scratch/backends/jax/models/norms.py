@@ -1,7 +1,7 @@
 """A batch norm of Flax in the spec's words: its settings, state and calls."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeGuard
 
@@ -19,11 +19,12 @@ from bn_from_scratch.backends.jax.builtin import NAMES, call
 from bn_from_scratch.backends.jax.layer import BatchNorm
 from bn_from_scratch.backends.jax.variants import MeanOnlyBatchNorm, VarOnlyBatchNorm
 from bn_from_scratch.spec import Axis
+from bn_from_scratch.surgery import known
 from bn_from_scratch.surgery.description import Description
 
+HOMES = nn.BatchNorm.__module__, nnx.BatchNorm.__module__
 NORMS = (nn.BatchNorm, BatchNorm)
 Operands = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]
-STATE = ("gamma", "beta", "moving_mean", "moving_var", "moving_count")
 
 
 def is_native(layer: Any) -> TypeGuard[nn.BatchNorm]:
@@ -48,7 +49,14 @@ def describe(
         settings,
         {name: np.array(v) for name, v in state.items()},
         {name: trains for name in has if has[name]},
+        peculiarity(layer),
     )
+
+
+def peculiarity(layer: nn.Module | nnx.Module) -> str | None:
+    """What a layer does that its class does not say; its fields may be functions."""
+    fields = getattr(layer, "__dataclass_fields__", ())
+    return known.peculiarity(layer, HOMES, fields)
 
 
 def settings_of(layer: nn.Module) -> dict[str, Any]:
@@ -83,7 +91,9 @@ def replacement(
     if settings["frozen"] is None:
         del settings["frozen"]  # FrozenBatchNorm does not take it
     settings["parent"] = None  # no part of the module that is running
-    return dataclasses.replace(description, settings=settings).make(make)
+    new = dataclasses.replace(description, settings=settings).make(make)
+    known.check_replaced(description, peculiarity(new))
+    return new
 
 
 def replicas_of(layer: nn.Module | nnx.Module) -> dict[str, Any]:
@@ -120,9 +130,17 @@ def state_of(variables: VariableDict) -> dict[str, Any]:
 
 
 def moved(
-    path: str, variables: VariableDict, new: nn.Module, shape: tuple[int, ...]
+    path: str,
+    variables: VariableDict,
+    new: nn.Module,
+    shape: tuple[int, ...],
+    needed: Container[str],
+    dtype: Any = None,
 ) -> dict[str, Any]:
-    """The variables of the new layer, for X of this shape, with the old one's state."""
+    """The variables of the new layer, for X of this shape, with the old one's state.
+
+    needed: what it must keep.  dtype: that of the caller, None for that of the state.
+    """
     X = jnp.zeros(shape)
     fresh = new.init(jax.random.key(0), X, method=partial(call, training=False))
     state, words = state_of(variables), NAMES if is_native(new) else {}
@@ -131,8 +149,8 @@ def moved(
         own = words.get(name, name)
         kind = next((kind for kind, tree in fresh.items() if own in tree), None)
         if kind is not None:
-            result[kind][own] = value
-        elif name in STATE:
+            result[kind][own] = value if dtype is None else jnp.asarray(value, dtype)
+        elif name in needed:
             raise ValueError(
                 f"{path} cannot be replaced: the new layer must keep its {name}; "
                 f"{type(new).__name__} has {', '.join(sorted(state_of(fresh)))}"
@@ -176,7 +194,12 @@ def call_of(
     def ours(X, training, mask=None, update=True):
         return X, training, {"mask": mask, "update": update}
 
-    return (native if is_native(layer) else ours)(*args, **kwargs)
+    try:
+        return (native if is_native(layer) else ours)(*args, **kwargs)
+    except TypeError:
+        if peculiarity(layer) is None:
+            raise
+        return (*args, *kwargs.values())[0], False, {}  # its call is its own
 
 
 def answer_as(

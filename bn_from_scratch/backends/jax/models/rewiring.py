@@ -15,6 +15,7 @@ from flax.core import DenyList
 from flax.typing import VariableDict
 
 from bn_from_scratch.backends.jax.models import exact
+from bn_from_scratch.surgery import proof, trees
 
 # How a module may call the mode, and what it is called in training.
 # answer(layer, args, kwargs) -> what the layer answers, or None for its own answer
@@ -69,11 +70,32 @@ def rewired(model: nn.Module, answer: Answer) -> Rewired:
     return Rewired(model.clone, (answer,))
 
 
-def mode_of(model: nn.Module | nnx.Module, training: bool) -> dict[str, Any]:
-    """The argument that tells a module its mode: {"train": True}, or {}."""
+def arguments(model: nn.Module | nnx.Module, X: Any, training: bool) -> trees.Arguments:
+    """The arguments of a call with X, an input or several, in a mode.
+
+    The mode is the argument that the module has for it: {"train": True}, or none.
+    """
     model = model.cloned.__self__ if isinstance(model, Rewired) else model
-    names = inspect.signature(type(model).__call__).parameters
-    return {k: v == training for k, v in MODES.items() if k in names}
+    _, *taken = inspect.signature(type(model).__call__).parameters.values()
+    mode = {p.name: MODES[p.name] == training for p in taken if p.name in MODES}
+    args, kwargs = trees.arguments(X, [p for p in taken if p.name not in MODES])
+    return args, kwargs | mode
+
+
+def packed(X: Any) -> tuple[list[Any], Any]:
+    """The arrays in a tree of inputs, and the rest, which JAX must not trace."""
+    leaves, form = jax.tree.flatten(X)
+    kinds = jax.Array, np.ndarray, np.generic
+    rest = tuple((i, v) for i, v in enumerate(leaves) if not isinstance(v, kinds))
+    return [v for v in leaves if isinstance(v, kinds)], (form, rest)
+
+
+def unpacked(arrays: list[Any], rest: Any) -> Any:
+    """The inverse of `packed`."""
+    (form, others), arrays = rest, list(arrays)
+    for i, v in others:
+        arrays.insert(i, v)
+    return jax.tree.unflatten(form, arrays)
 
 
 def given(variables: VariableDict | None) -> VariableDict:
@@ -88,16 +110,18 @@ def given(variables: VariableDict | None) -> VariableDict:
 def run(
     model: nn.Module, variables: VariableDict | None, X: Any, training: bool = False
 ) -> tuple[Any, Any]:
-    """What a module answers, and the variables it moves; X may be a tuple of inputs.
+    """What a module answers, and the variables it moves.
 
-    Without variables `init` makes some.
+    X: an input, a tuple of several or a dict of named ones.  Without variables `init`
+    makes some.
     """
-    X, mode = X if isinstance(X, tuple) else (X,), mode_of(model, training)
+    args, kwargs = arguments(model, X, training)
     rngs = {"params": jax.random.key(0)}  # the other streams are drawn from it
     if variables is None:
-        return model.init_with_output(rngs, *X, **mode)
+        return model.init_with_output(rngs, *args, **kwargs)
     # What is mutable would be made where it is missing: a lost gamma as 1.
-    return model.apply(variables, *X, mutable=DenyList("params"), rngs=rngs, **mode)
+    moves = DenyList("params")
+    return model.apply(variables, *args, mutable=moves, rngs=rngs, **kwargs)
 
 
 def trace(
@@ -123,14 +147,20 @@ def trace(
         return Y
 
     with nn.intercept_methods(intercept):
-        jax.eval_shape(lambda variables, X: run(model, variables, X), variables, X)
+        arrays, rest = packed(X)
+        jax.eval_shape(lambda v, X: run(model, v, unpacked(X, rest)), variables, arrays)
 
 
 def outputs(
-    model: nn.Module, variables: VariableDict, X: Any, modes: Sequence[str]
+    model: nn.Module,
+    variables: VariableDict,
+    X: Any,
+    modes: Sequence[str],
+    in_float64: bool = True,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """{mode: {place: array}}: what a module answers in these modes, in float64."""
-    with exact.arithmetic():
-        variables, X = exact.widened((variables, X))
+    """{mode: {place: array}}: what a module answers in these modes."""
+    with proof.in_float64(in_float64, exact.ERRORS), exact.arithmetic(in_float64):
+        if in_float64:
+            variables, X = exact.widened((variables, X))
         answers = {m: run(model, variables, X, m == "training")[0] for m in modes}
         return {mode: exact.arrays(Y) for mode, Y in answers.items()}

@@ -9,11 +9,12 @@ from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 from flax.typing import VariableDict
 
-from bn_from_scratch.backends.jax.models import nnx_surgery, norms, rewiring
+from bn_from_scratch.backends.jax.models import exact, nnx_surgery, norms, rewiring
 from bn_from_scratch.backends.jax.models.nnx_surgery import Module
-from bn_from_scratch.surgery import proof
-from bn_from_scratch.surgery.description import Description
+from bn_from_scratch.surgery import known, proof
+from bn_from_scratch.surgery.description import Description, chosen_by
 
+Bound = tuple[nn.Module, VariableDict]  # a module and its variables
 Found = dict[tuple[str, ...], tuple[nn.Module, Description, tuple[int, ...]]]
 
 
@@ -51,6 +52,42 @@ def traced(model: nn.Module, X: Any, variables: VariableDict | None) -> Found:
     return found
 
 
+def others_of(
+    model: nn.Module | nnx.Module, X: Any = None, variables: VariableDict | None = None
+) -> dict[str, str]:
+    """{path: class} of layers that keep moving statistics, but are of no known kind."""
+    pairs, found = nnx_surgery.STATISTICS, {}
+    if isinstance(model, nnx.Module):
+        return nnx_surgery.others_of(model, pairs)
+
+    def note(layer, args, kwargs, Y):
+        own = norms.variables_of(variables or {}, layer.path)["batch_stats"]
+        if not isinstance(layer, norms.NORMS) and any(
+            {*p} <= own.keys() for p in pairs
+        ):
+            found[".".join(layer.path)] = type(layer).__name__
+
+    rewiring.trace(model, variables, X, note)
+    return found
+
+
+def check_model(
+    model: nn.Module | nnx.Module,
+    done: str,
+    X: Any = None,
+    variables: VariableDict | None = None,
+) -> dict[str, Description]:
+    """The batch norms of a model; ValueError if there is none, or one that does more.
+
+    done: what is to be done with each of them, "folded".
+    """
+    described = batch_norms(model, X, variables)
+    if not described:
+        known.check_any(described, others_of(model, X, variables))
+    known.check_known(described, done)
+    return described
+
+
 @overload
 def replace_batch_norm(
     model: Module,
@@ -80,9 +117,12 @@ def replace_batch_norm(
     """A new module and its variables, with `make(num_features, num_dims, **settings)`
     for each batch norm; of an nnx module, the new module alone.
 
-    make: BatchNorm, partial(GhostBatchNorm, ghost_size=8), ... or `builtin`.  It is
-    given all settings, initializers too.  The new linen module wraps the old one and
-    takes the variables at the same paths, under the new layer's names; `init` works.
+    make: BatchNorm, partial(GhostBatchNorm, ghost_size=8), ... or `builtin`; what a
+    `partial` sets, such as momentum=0.01, wins over what the old layer has.  It is
+    given all settings, initializers too.  A layer that does more than a batch norm (a
+    subclass with a `__call__` of its own) raises ValueError.  The new linen module
+    wraps the old one and takes the variables at the same paths, under the new layer's
+    names; `init` works.
     X, an array or a tuple of inputs, is needed for `variables`, or to prove that the
     outputs are equal in these modes (in float64); ValueError if they are not.  A
     variant differs in training: leave that out.
@@ -96,15 +136,23 @@ def replace_batch_norm(
         return new, None
     found = traced(model, X, variables)
     if not found:
-        raise ValueError("the model must have a batch norm; it has none")
+        known.check_any({}, others_of(model, X, variables))
     given = variables
     if given is None:
         _, given = rewiring.run(model, None, X)
     written = replaced(given, found, make)
-    before = rewiring.outputs(model, given, X, modes)
-    after = rewiring.outputs(new, written, X, modes)
-    proof.prove(before, after)
+    prove((model, given), (new, written), X, modes)
     return new, None if variables is None else written
+
+
+def prove(old: Bound, new: Bound, X: Any, modes: Sequence[str]) -> dict[str, float]:
+    """Raise ValueError unless two modules answer alike in these modes."""
+
+    def prove_with(in_float64: bool, tolerance: float) -> dict[str, float]:
+        before, after = (rewiring.outputs(*m, X, modes, in_float64) for m in (old, new))
+        return proof.prove(before, after, tolerance)
+
+    return proof.prove_in_float64(prove_with, exact.dtype_of(old[1]))
 
 
 def answer(
@@ -141,6 +189,8 @@ def replaced(
         for kind, values in own.items():
             for name in values:
                 del flat[kind, *path, name]
-        for kind, values in norms.moved(described.name, own, new, shape).items():
+        needed, dtype = described.needed(make), chosen_by(make)[1].get("dtype")
+        moved = norms.moved(described.name, own, new, shape, needed, dtype)
+        for kind, values in moved.items():
             flat |= {(kind, *path, name): v for name, v in values.items()}
     return unflatten_dict(flat)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from flax import linen as nn
@@ -34,9 +35,12 @@ class Call:
 Pair = tuple[Call, Call]  # a batch norm, and the linear layer before it
 
 
-def find_pairs(model: nn.Module, X: Any, variables: VariableDict) -> list[Pair]:
-    """[(batch norm, linear layer)], as they were called; ValueError for the first that
-    cannot be folded."""
+Plan = tuple[dict[str, Pair], dict[str, ValueError]]
+
+
+def find_pairs(model: nn.Module, X: Any, variables: VariableDict) -> Plan:
+    """{path of a batch norm: pair}, as they were called, and {path: reason} of those
+    without a pair."""
     calls = []
 
     def note(layer, args, kwargs, Y):
@@ -49,9 +53,19 @@ def find_pairs(model: nn.Module, X: Any, variables: VariableDict) -> list[Pair]:
     rewiring.trace(model, variables, X, note)
     kinds = (*norms.NORMS, *LAYER_NORMS)
     found = [call for call in calls if isinstance(call.layer, kinds)]
-    if not found:
-        raise ValueError("the model must have a batch norm; it has none")
-    return [(norm, linear_before(norm, calls, variables)) for norm in found]
+    return plan_of(found, lambda norm: linear_before(norm, calls, variables))
+
+
+def plan_of(found: list[Call], linear_before: Callable[[Call], Call]) -> Plan:
+    """The batch norms with the layers that `linear_before` gives, and the others."""
+    plan: dict[str, Pair] = {}
+    refused: dict[str, ValueError] = {}
+    for norm in found:
+        try:
+            plan[norm.name] = norm, linear_before(norm)
+        except ValueError as error:
+            refused[norm.name] = error
+    return plan, refused
 
 
 def linear_before(norm: Call, calls: list[Call], variables: VariableDict) -> Call:

@@ -1,6 +1,7 @@
 """Copy a Gluon model, with some blocks exchanged; run what was copied."""
 
 import copy
+import inspect
 from collections.abc import Iterable
 from types import MethodType
 from typing import Any
@@ -9,12 +10,13 @@ import mxnet
 import numpy
 from mxnet import autograd, np
 from mxnet.gluon import Block, HybridBlock, nn
-from mxnet.numpy import ndarray
 
 from bn_from_scratch import checks
 from bn_from_scratch.backends.mxnet.blocks import layers_of, parameters_of
+from bn_from_scratch.surgery import proof, trees
 
 MODES = "prediction", "training"
+ERRORS = mxnet.MXNetError, TypeError  # of dtypes that do not fit
 Memo = dict[int, Any]  # {id(object): what stands for it in the copy}
 
 
@@ -60,26 +62,43 @@ def hybridize_what_can_be(block: HybridBlock) -> None:
         block.hybridize = MethodType(nn.Block.hybridize, block)
 
 
-def outputs(model: Block, X: Any, modes: Iterable[str]) -> dict[str, Any]:
-    """{mode: arrays}: what a model answers.  Training moves only a copy."""
-    return {mode: run(exact(model, X), X, mode) for mode in modes}
+def outputs(
+    model: Block, X: Any, modes: Iterable[str], in_float64: bool = True
+) -> dict[str, Any]:
+    """{mode: {place: array}}: what a model answers.  Training moves only a copy."""
+    copy = exact if in_float64 else plain
+    with proof.in_float64(in_float64, ERRORS):
+        return {mode: run(copy(model, X), X, mode) for mode in modes}
 
 
 def exact(model: Block, X: Any) -> Block:
-    """A copy in float64: there, the same sums in another order show no difference.
+    """A copy in float64: there, the same sums in another order show no difference."""
+    model = plain(model, X)
+    model.cast("float64")
+    return model
+
+
+def plain(model: Block, X: Any) -> Block:
+    """A copy that has its sizes, and is not compiled: its hooks would not be called.
 
     MXNet draws in float32 alone: blocks that wait for their sizes take them before.
     """
     model = copied(model)
     for block in layers_of(model).values():
-        block._active = False  # the hooks of compiled blocks are not called
+        block._active = False
     if any(p._deferred_init for p in parameters_of(model)):
         run(model, X)
-    model.cast("float64")
     return model
 
 
-def run(model: Block, X: Any, mode: str = "prediction") -> Any:
+def dtype_of(model: Block) -> str:
+    """The least exact dtype of a model's parameters: "float32"."""
+    dtypes = {numpy.dtype(p.dtype) for p in parameters_of(model)}
+    floats = {v for v in dtypes if numpy.issubdtype(v, numpy.floating)}
+    return max(floats, key=lambda v: numpy.finfo(v).eps, default=numpy.dtype("f4")).name
+
+
+def run(model: Block, X: Any, mode: str = "prediction") -> dict[str, numpy.ndarray]:
     """What this very model answers; a random layer draws the same at every run.
 
     MXNet's generator cannot be put back: it goes on from a number drawn before.
@@ -89,13 +108,34 @@ def run(model: Block, X: Any, mode: str = "prediction") -> Any:
     mxnet.random.seed(0)
     try:
         with autograd.train_mode() if mode == "training" else autograd.predict_mode():
-            return arrays(model(as_input(X, model)))
+            return trees.flat(called(model, X), as_array)
     finally:
         mxnet.random.seed(afterwards)
 
 
-def as_input(X: Any, model: Block) -> ndarray:
-    """X where the model is, and in its dtype unless it counts something."""
+def called(model: Block, X: Any) -> Any:
+    """The answer to X: an input, a tuple of several, or a dict of named ones."""
+    taken = inputs_of(model)
+    args, kwargs = trees.arguments(X, taken)
+    if kwargs:  # the call of a block takes none by name
+        args = inspect.Signature(taken).bind(**kwargs).args
+    return model(*trees.mapped(lambda v: as_input(v, model), args))
+
+
+def inputs_of(model: Block) -> list[inspect.Parameter]:
+    """What the call of a block takes; a HybridBlock's function takes more."""
+    hybrid = getattr(model, "hybrid_forward", None)
+    if type(model).forward is not HybridBlock.forward or hybrid is None:
+        return list(inspect.signature(model.forward).parameters.values())
+    _, *inputs = inspect.signature(hybrid).parameters.values()
+    return [p for p in inputs if p.name not in model._reg_params]
+
+
+def as_input(X: Any, model: Block) -> Any:
+    """An array where the model is, and in its dtype unless it counts something."""
+    kinds = mxnet.nd.NDArray, numpy.ndarray, numpy.generic, list, tuple
+    if not isinstance(X, kinds):
+        return X
     X = X.asnumpy() if isinstance(X, mxnet.nd.NDArray) else numpy.asarray(X)
     for p in parameters_of(model):
         dtype = p.dtype if numpy.issubdtype(X.dtype, numpy.floating) else X.dtype
@@ -103,10 +143,9 @@ def as_input(X: Any, model: Block) -> ndarray:
     return np.array(X, dtype=X.dtype)
 
 
-def arrays(output: Any) -> Any:
-    """An array as NumPy; several, in a dict, tuple or list, as a dict of such."""
-    if isinstance(output, (tuple, list)):
-        output = dict(enumerate(output))
-    if isinstance(output, dict):
-        return {name: arrays(v) for name, v in output.items()}
-    return output.astype("float64").asnumpy()
+def as_array(v: Any) -> numpy.ndarray | None:
+    """An array or a number as NumPy, in float64; None for what is none."""
+    if isinstance(v, mxnet.nd.NDArray):
+        return v.astype("float64").asnumpy()
+    is_number = isinstance(v, (bool, int, float, numpy.ndarray, numpy.generic))
+    return numpy.asarray(v) if is_number else None

@@ -12,12 +12,14 @@ from bn_from_scratch.backends.mxnet.batch_norm import CHANNEL_AXIS
 from bn_from_scratch.backends.mxnet.blocks import layers_of
 from bn_from_scratch.backends.mxnet.builtin import NAMES
 from bn_from_scratch.backends.mxnet.layer import BatchNorm
-from bn_from_scratch.backends.mxnet.models import copying
-from bn_from_scratch.surgery import proof
-from bn_from_scratch.surgery.description import Description
+from bn_from_scratch.backends.mxnet.models import copying, refusals
+from bn_from_scratch.backends.mxnet.models.refusals import others_of
+from bn_from_scratch.surgery import known, proof
+from bn_from_scratch.surgery.description import Description, chosen_by
 
 PARAMETERS = "gamma", "beta"
 STATISTICS = "moving_mean", "moving_var"
+HOMES = Native.__module__, "mxnet.gluon.contrib"  # of every batch norm of Gluon
 Norm = Native | BatchNorm
 
 
@@ -37,10 +39,14 @@ def norms_of(model: Block) -> dict[str, Norm]:
     return {k: v for k, v in layers if isinstance(v, (Native, BatchNorm))}
 
 
-def check_any(model: Block) -> None:
-    """Raise ValueError for a model without batch norm."""
-    if not norms_of(model):
-        raise ValueError("the model must have a batch norm; it has none")
+def check_model(model: Block, done: str) -> None:
+    """Raise ValueError for a model without batch norm, or with one that does more.
+
+    done: what is to be done with each of them, "folded".
+    """
+    described = batch_norms(model)
+    known.check_any(described, others_of(model))
+    known.check_known(described, done)
 
 
 def describe(path: str, layer: Norm) -> Description:
@@ -74,6 +80,7 @@ def describe(path: str, layer: Norm) -> Description:
         settings,
         {k: p.list_data()[0].asnumpy() for k, p in built.items()},
         {k: state[k].grad_req != "null" for k in PARAMETERS if k in state},
+        known.peculiarity(layer, HOMES),
     )
 
 
@@ -107,24 +114,40 @@ def replace_batch_norm(
 ) -> Block:
     """A new model, with `make(num_features, num_dims, **settings)` for each batch norm.
 
-    make: BatchNorm, partial(GhostBatchNorm, ghost_size=8), ... or `builtin`.  State and
-    `grad_req` are kept, and what a variant counts besides, if the new layer counts it;
-    hooks are not.
+    make: BatchNorm, partial(GhostBatchNorm, ghost_size=8), ... or `builtin`; what a
+    `partial` sets, such as momentum=0.01, wins over what the old layer has.  State and
+    `grad_req` are kept, and what a variant counts besides, if the new layer counts it.
+    A layer that does more than a batch norm (a subclass with a forward of its own, one
+    with hooks) raises ValueError.
     With an input X the outputs of both models are proven equal in these modes (in
     float64), or ValueError is raised.  A variant differs in training: leave that out.
 
     Our layers are plain Blocks.  A HybridBlock around one runs unhybridized from then
     on; its `hybridize()` goes to the children that can be.
     """
-    check_any(model)
+    known.check_any(norms_of(model), others_of(model))
     memo = copying.new_memo(model)
     for path, old in norms_of(model).items():
         memo[id(old)] = replacement(path, old, make, memo)
     changed = copying.copied(model, memo)
     if X is not None:
-        before, after = (copying.outputs(m, X, modes) for m in (model, changed))
-        proof.prove(before, after)
+        prove(model, changed, X, modes)
     return changed
+
+
+def prove(
+    model: Block, changed: Block, X: Any, modes: Iterable[str]
+) -> dict[str, float]:
+    """Raise ValueError unless two models answer alike in these modes."""
+
+    def prove_with(in_float64: bool, tolerance: float) -> dict[str, float]:
+        before, after = (
+            copying.outputs(m, X, modes, in_float64) for m in (model, changed)
+        )
+        return proof.prove(before, after, tolerance)
+
+    dtype = copying.dtype_of(model)
+    return proof.prove_in_float64(prove_with, dtype)
 
 
 def replacement(
@@ -135,27 +158,34 @@ def replacement(
     frozen = described.settings["frozen"]
     if frozen is None:
         del described.settings["frozen"]  # FrozenBatchNorm does not take it
+    refusals.check_hooks(path, old, "replaced")
     new = described.make(make)
+    known.check_replaced(described, known.peculiarity(new, HOMES))
     given = state_of(old)
-    check_state(described, given, new)
+    check_state(described, described.wanted(make)["statistics"], given, new)
     first = given["moving_mean"]
     if first._data is not None or first._deferred_init:
         new.initialize(ctx=first.list_ctx())
     for name, own in state_of(new).items():
         if name in given:
             p = copy.deepcopy(given[name], memo)
+            if "dtype" in chosen_by(make)[1]:
+                p.cast(own.dtype)
             put(new, NAMES.get(name, name) if isinstance(new, Native) else name, p)
             if getattr(new, "frozen", frozen) != frozen:  # `make` decides
                 p.grad_req = own.grad_req
     return new
 
 
-def check_state(described: Description, given: dict[str, Parameter], new: Any) -> None:
-    """Raise ValueError unless the new layer can have all the state of the old one."""
+def check_state(
+    described: Description, statistics: str, given: dict[str, Parameter], new: Any
+) -> None:
+    """Raise ValueError unless the new layer can have all the state of the old one.
+
+    statistics: those by which the new layer predicts.
+    """
+    needed = PARAMETERS if statistics == "batch" else (*PARAMETERS, *STATISTICS)
     taken = state_of(new)
-    needed = PARAMETERS
-    if described.settings["statistics"] == "moving":
-        needed += STATISTICS
     for name in needed:
         if name in given and name not in taken:
             raise ValueError(

@@ -28,14 +28,26 @@ class Call(NamedTuple):
     output: Any
 
 
-def plan_of(model: Block, X: Any) -> dict[str, str]:
-    """{path of a batch norm: path of the linear layer directly before it}."""
+Pair = tuple[str, str]  # the paths of a batch norm and of the linear layer before it
+DROPOUTS = (nn.Dropout,)  # in prediction they answer with what they read
+
+
+def plan_of(model: Block, X: Any) -> tuple[dict[str, Pair], dict[str, ValueError]]:
+    """{path of a batch norm: pair}, and {path: reason} of those without a pair."""
+    plan: dict[str, Pair] = {}
+    refused: dict[str, ValueError] = {}
     for path, layer in layers_of(model).items():
         if isinstance(layer, LayerNorm):
-            raise refusal(path, "layer norm takes its statistics of each example")
-    traced = copying.exact(model, X)
+            reason = "layer norm takes its statistics of each example"
+            refused[path] = refusal(path, reason)
+    traced = copying.plain(model, X)
     calls = calls_of(traced, X)
-    return {k: linear_before(k, v, calls) for k, v in norms_of(traced).items()}
+    for path, layer in norms_of(traced).items():
+        try:
+            plan.setdefault(path, (path, linear_before(path, layer, calls)))
+        except ValueError as error:
+            refused.setdefault(path, error)
+    return {k: v for k, v in plan.items() if k not in refused}, refused
 
 
 def calls_of(model: Block, X: Any) -> list[Call]:
@@ -63,25 +75,47 @@ def linear_before(path: str, norm: Norm, calls: Sequence[Call]) -> str:
     if len(own) != 1:
         raise refusal(path, f"X must pass through it once; it does {len(own)} times")
     X = own[0].inputs[0]
-    made = next((call for call in calls if call.output is X), None)
+    made, passed = source_of(X, calls)
     if made is None or not isinstance(made.layer, (nn.Dense, _Conv)):
         found = "none does" if made is None else f"{made.path} does"
         raise refusal(
             path, f"a convolution or dense layer must come directly before it; {found}"
         )
-    check_linear(path, norm, made, calls)
+    check_linear(path, norm, made, calls, passed)
     check_axis(path, norm, made.layer, X)
     return made.path
 
 
-def check_linear(path: str, norm: Norm, made: Call, calls: Sequence[Call]) -> None:
-    """Raise ValueError unless nothing but the batch norm needs what was made."""
+def source_of(X: ndarray, calls: Sequence[Call]) -> tuple[Call | None, list[Call]]:
+    """The call that made X, and those that only passed it on."""
+    passed: list[Call] = []
+    while True:
+        made = next((call for call in calls if call.output is X), None)
+        if made is None or not isinstance(made.layer, DROPOUTS):
+            passed += [c for c in calls if c.inputs and c.output is c.inputs[0] is X]
+            return made, passed
+        passed.append(made)
+        X = made.inputs[0]
+
+
+def check_linear(
+    path: str,
+    norm: Norm,
+    made: Call,
+    calls: Sequence[Call],
+    passed: Sequence[Call] = (),
+) -> None:
+    """Raise ValueError unless nothing but the batch norm needs what was made.
+
+    passed: the calls on the way that answer with what they read.
+    """
+    outputs = [call.output for call in (made, *passed)]
     times = sum(call.layer is made.layer for call in calls)
     if times > 1:
         raise refusal(path, f"{made.path} must be called once; it is {times} times")
     for call in calls:
-        reads = any(v is made.output for v in call.inputs)
-        if reads and norm not in layers_of(call.layer).values():
+        reads = any(v is Y for v in call.inputs for Y in outputs)
+        if reads and call not in passed and norm not in layers_of(call.layer).values():
             raise refusal(path, f"{call.path} reads the output of {made.path} too")
 
 

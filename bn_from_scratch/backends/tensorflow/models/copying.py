@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from bn_from_scratch.backends.tensorflow.protocol import Norm
+from bn_from_scratch.surgery import proof, trees
 
 Config = dict[str, Any]  # what a layer can be made from again
 Clone = Callable[[keras.Layer], keras.Layer]
@@ -19,16 +20,31 @@ Write = Callable[[keras.Layer, keras.Layer], None]  # of the old one into the ne
 Like = Callable[[Any], Any]  # a symbolic input -> another in its place
 
 FLOATS = "float16", "bfloat16", "float32", "mixed_float16", "mixed_bfloat16"
+EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10}
+EPS |= {"bfloat16": 2.0**-7}
+# Of dtypes that do not fit.
+ERRORS = TypeError, ValueError, NotImplementedError, tf.errors.InvalidArgumentError
 
 
-def layers_of(model: Any) -> dict[str, keras.Layer]:
-    """{path: layer} of every layer; one that contains others stands before them."""
+def layers_of(
+    model: Any, into: Callable[[keras.Layer], bool] = bool
+) -> dict[str, keras.Layer]:
+    """{path: layer} of every layer; one that contains others stands before them.
+
+    into: whether those in a layer are wanted too.
+    """
     found: dict[str, keras.Layer] = {}
     for layer in model._flatten_layers(include_self=False, recursive=False):
-        inner = layers_of(layer)
         found[layer.name] = layer
-        found |= {f"{layer.name}.{path}": own for path, own in inner.items()}
+        if into(layer):
+            inner = layers_of(layer, into)
+            found |= {f"{layer.name}.{path}": own for path, own in inner.items()}
     return found
+
+
+def units_of(model: Any) -> dict[str, keras.Layer]:
+    """{path: layer} of what graphs consist of: not of what lies in other layers."""
+    return layers_of(model, is_graph)
 
 
 def is_graph(layer: keras.Layer) -> bool:
@@ -44,6 +60,11 @@ def cloned(
     Functions are handed on as they are: one that is read from a config has lost the
     names that it uses, or is not found.
     """
+    if "call" in vars(layer):
+        raise ValueError(
+            f"{layer.name} must be what its config says; this {type(layer).__name__} "
+            "has a call of its own"
+        )
     if type(layer).get_config in (Norm.get_config, keras.layers.Lambda.get_config):
         config = keras.layers.Layer.get_config(layer) | arguments_of(layer)
         return type(layer)(**change(config))
@@ -65,7 +86,8 @@ def arguments_of(layer: keras.Layer) -> Config:
 def write(old: keras.Layer, new: keras.Layer) -> None:
     """Give a layer the variables of the one it is a copy of."""
     build_like(old, new)
-    new.trainable = old.trainable
+    for layer, copy in zip(parts_of(old), parts_of(new), strict=False):
+        copy.trainable = layer.trainable
     if len(old.variables) != len(new.variables):
         raise ValueError(
             f"{old.name} must have the variables that its config says; "
@@ -74,6 +96,11 @@ def write(old: keras.Layer, new: keras.Layer) -> None:
     for v, copy in zip(old.variables, new.variables, strict=True):
         copy.assign(v)
         copy.trainable = v.trainable
+
+
+def parts_of(layer: keras.Layer) -> list[keras.Layer]:
+    """A layer, and then those that lie in it."""
+    return [layer, *layer._flatten_layers(include_self=False)]
 
 
 def input_like(tensor: Any, dtype: str | None = None) -> Any:
@@ -105,8 +132,8 @@ def rebuilt(
     with SafeModeScope(safe_mode=False):
         copy = _structure(model, clone, like, {})
     copy.trainable = model.trainable
-    layers = layers_of(copy)
-    for path, old in layers_of(model).items():
+    layers = units_of(copy)
+    for path, old in units_of(model).items():
         if is_graph(old):
             layers[path].trainable = old.trainable  # its layers' too, which follow
         elif not isinstance(old, keras.layers.InputLayer):
@@ -147,27 +174,49 @@ def _call(layer: keras.Layer, X: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def outputs(
-    model: keras.Model, X: Any, modes: Sequence[str]
+    model: keras.Model, X: Any, modes: Sequence[str], in_float64: bool = True
 ) -> dict[str, dict[str, np.ndarray]]:
-    """{mode: {place: array}}: what copies of a model answer, in float64."""
-    X = keras.tree.map_structure(keras.ops.convert_to_tensor, X)
-    return {mode: arrays(answer(model, X, mode == "training")) for mode in modes}
+    """{mode: {place: array}}: what copies of a model answer."""
+    X = as_inputs(X)
+    answer = answer_in_float64 if in_float64 else answer_of_copy
+    with proof.in_float64(in_float64, ERRORS):
+        return {mode: arrays(answer(model, X, mode == "training")) for mode in modes}
 
 
-def answer(model: keras.Model, X: Any, training: bool) -> Any:
+def answer_in_float64(model: keras.Model, X: Any, training: bool) -> Any:
     """What a copy of a model answers in float64; TensorFlow mixes no dtypes."""
-    try:
-        with float64_by_default():
-            return exact(model)(X, training=training)
-    except (TypeError, tf.errors.InvalidArgumentError) as error:
-        raise ValueError(
-            f"the model must run in float64 on X, to be proven: {error}"
-        ) from error
+    with float64_by_default():
+        return exact(model)(X, training=training)
+
+
+def answer_of_copy(model: keras.Model, X: Any, training: bool) -> Any:
+    """What a copy of a model answers in its own dtype."""
+    return rebuilt(model)(X, training=training)
+
+
+def as_inputs(X: Any) -> Any:
+    """The inputs of a model: a tensor, or a tree of tensors."""
+    return trees.mapped(keras.ops.convert_to_tensor, X)
 
 
 def arrays(Y: Any) -> dict[str, np.ndarray]:
-    leaves = map(keras.ops.convert_to_numpy, keras.tree.flatten(Y))
-    return {str(i): np.asarray(Y) for i, Y in enumerate(leaves)}
+    """{place: array} of what a model answers."""
+    return trees.flat(Y, as_array)
+
+
+def as_array(v: Any) -> np.ndarray | None:
+    """A tensor or a number as NumPy; None for what is none."""
+    is_number = isinstance(v, (bool, int, float, np.ndarray, np.generic))
+    if not (is_number or keras.ops.is_tensor(v)):
+        return None
+    array: Any = keras.ops.convert_to_numpy(v)
+    return np.asarray(array)
+
+
+def dtype_of(model: keras.Model) -> str:
+    """The least exact dtype that a model computes in: "float32"."""
+    dtypes = {layer.compute_dtype for layer in units_of(model).values()}
+    return max(dtypes & EPS.keys(), key=EPS.__getitem__, default="float32")
 
 
 # --- In float64, where the same sums in another order show no difference ------------

@@ -9,11 +9,12 @@ import keras
 from bn_from_scratch.backends.tensorflow.builtin import NAMES
 from bn_from_scratch.backends.tensorflow.layer import BatchNorm
 from bn_from_scratch.backends.tensorflow.models import copying
-from bn_from_scratch.surgery import proof
+from bn_from_scratch.surgery import known, proof
 from bn_from_scratch.surgery.description import Description
 
 Native = keras.layers.BatchNormalization
-STATE = ("gamma", "beta", "moving_mean", "moving_var", "moving_count")
+HOME = Native.__module__
+INSTANCE = "build", "quantize"  # Keras wraps them in every layer
 # Arguments that Keras's layer has too: ours -> theirs.
 SHARED = {
     f"{ours}_initializer": f"{theirs}_initializer" for ours, theirs in NAMES.items()
@@ -39,6 +40,27 @@ def norms_of(
     return {path: layer for path, layer in layers if isinstance(layer, kinds)}
 
 
+def others_of(model: keras.Model) -> dict[str, str]:
+    """{path: class} of layers that keep moving statistics, but are of no known kind."""
+    pairs = ("moving_mean", "moving_var"), (NAMES["moving_mean"], NAMES["moving_var"])
+    return {
+        path: type(layer).__name__
+        for path, layer in copying.layers_of(model).items()
+        if not isinstance(layer, (Native, BatchNorm))
+        and any({*pair} <= vars(layer).keys() for pair in pairs)
+    }
+
+
+def check_model(model: keras.Model, done: str) -> None:
+    """Raise ValueError for a model without batch norm, or with one that does more.
+
+    done: what is to be done with each of them, "folded".
+    """
+    described = batch_norms(model)
+    known.check_any(described, others_of(model))
+    known.check_known(described, done)
+
+
 def describe(path: str, layer: Any) -> Description:
     """One batch norm in the spec's words."""
     native, built = isinstance(layer, Native), layer.built
@@ -62,6 +84,7 @@ def describe(path: str, layer: Any) -> Description:
         settings,
         {name: v.numpy() for name, v in state.items()},
         {name: state[name].trainable for name in ("gamma", "beta") if name in state},
+        known.peculiarity(layer, [HOME], INSTANCE),
     )
 
 
@@ -80,42 +103,60 @@ def replace_batch_norm(
 ) -> keras.Model:
     """A new model, with `make(num_features, num_dims, **settings)` for each batch norm.
 
-    make: BatchNorm, partial(GhostBatchNorm, ghost_size=8), ... or `builtin`.  It is
+    make: BatchNorm, partial(GhostBatchNorm, ghost_size=8), ... or `builtin`; what a
+    `partial` sets, such as momentum=0.01, wins over what the old layer has.  It is
     given all settings, name and initializers too.  Parameters and statistics, the dtype
     policy and `trainable` are kept; what a variant counts besides, if the new layer
-    counts it.  With an input X the outputs of both models are proven equal in these
-    modes (in float64), or ValueError is raised.  A variant differs in training: leave
-    that out.
+    counts it.  A layer that does more than a batch norm (a subclass with a call of its
+    own) raises ValueError.
+    With an input X the outputs of both models are proven equal in these modes (in
+    float64), or ValueError is raised.  A variant differs in training: leave that out.
     """
-    norms = norms_of(model)
-    if not norms:
-        raise ValueError("the model must have a batch norm; it has none")
-    paths = {id(layer): path for path, layer in norms.items()}
-    made = set()
+    known.check_any(norms_of(model), others_of(model))
+    paths = {id(layer): path for path, layer in norms_of(model).items()}
+    check_places(model, paths)
 
     def clone(layer):
         if id(layer) not in paths:
             return copying.cloned(layer)
-        made.add(paths[id(layer)])
         return replacement(paths[id(layer)], layer, make)
 
     def write(old, new):
         if id(old) in paths:
-            write_norm(paths[id(old)], old, new)
+            write_norm(paths[id(old)], old, new, make)
         else:
             copying.write(old, new)
 
     copy = copying.rebuilt(model, clone, write)
-    for path in paths.values():
-        if path not in made:
+    if X is not None:
+        prove(model, copy, X, modes)
+    return copy
+
+
+def check_places(model: keras.Model, paths: dict[int, str]) -> None:
+    """Raise ValueError for a batch norm that cannot be exchanged where it lies."""
+    places = {id(layer) for layer in copying.units_of(model).values()}
+    for layer, path in paths.items():
+        if copying.is_graph(model) and layer not in places:
             raise ValueError(
                 f"{path} cannot be replaced: it must lie in a functional or "
                 f"sequential model; it lies in a layer or model of another kind"
             )
-    if X is not None:
-        before, after = (copying.outputs(m, X, modes) for m in (model, copy))
-        proof.prove(before, after)
-    return copy
+
+
+def prove(
+    model: keras.Model, changed: keras.Model, X: Any, modes: Sequence[str]
+) -> dict[str, float]:
+    """Raise ValueError unless two models answer alike in these modes."""
+
+    def prove_with(in_float64: bool, tolerance: float) -> dict[str, float]:
+        before, after = (
+            copying.outputs(m, X, modes, in_float64) for m in (model, changed)
+        )
+        return proof.prove(before, after, tolerance)
+
+    dtype = copying.dtype_of(model)
+    return proof.prove_in_float64(prove_with, dtype)
 
 
 def replacement(
@@ -129,20 +170,25 @@ def replacement(
     settings = described.settings | shared
     if settings["frozen"] is None:
         del settings["frozen"]  # FrozenBatchNorm does not take it
-    return dataclasses.replace(described, settings=settings).make(make)
+    new = dataclasses.replace(described, settings=settings).make(make)
+    known.check_replaced(described, known.peculiarity(new, [HOME], INSTANCE))
+    return new
 
 
-def write_norm(path: str, old: keras.Layer, new: keras.Layer) -> None:
-    """Give the new layer the state of the old one."""
+def write_norm(
+    path: str, old: keras.Layer, new: keras.Layer, make: Callable[..., keras.Layer]
+) -> None:
+    """Give the new layer, which `make` gave, the state of the old one."""
     copying.build_like(old, new)
     # Keras's word for frozen="all" is trainable=False, which `make` has set.
     all_frozen = isinstance(new, Native) and getattr(old, "frozen", None) == "all"
     new.trainable = old.trainable and not all_frozen
     given, taken = state_of(old), state_of(new)
+    needed = describe(path, old).needed(make)
     for name in given:
         if name in taken:
             taken[name].assign(given[name])
-        elif name in STATE:
+        elif name in needed:
             raise ValueError(
                 f"{path} cannot be replaced: the new layer must keep its {name}; "
                 f"{type(new).__name__} has {', '.join(sorted(taken))}"

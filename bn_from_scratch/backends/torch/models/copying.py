@@ -1,17 +1,21 @@
 """Copy a PyTorch model, with some layers exchanged; run what was copied."""
 
 import copy
+import inspect
 import itertools
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from bn_from_scratch import checks
+from bn_from_scratch.surgery import proof, trees
 
 MODES = "prediction", "training"
+ERRORS = RuntimeError, TypeError, NotImplementedError  # of dtypes that do not fit
 Memo = dict[int, Any]  # {id(object): what stands for it in the copy}
 
 
@@ -34,9 +38,21 @@ def copied(model: nn.Module, memo: Memo | None = None) -> nn.Module:
     return copy.deepcopy(model, new_memo(model) if memo is None else memo)
 
 
-def outputs(model: nn.Module, X: Any, modes: Iterable[str]) -> dict[str, Any]:
-    """{mode: arrays}: what a model answers.  Training moves only a copy."""
-    return {mode: run(exact(model), X, mode) for mode in modes}
+def outputs(
+    model: nn.Module, X: Any, modes: Iterable[str], in_float64: bool = True
+) -> dict[str, Any]:
+    """{mode: {place: array}}: what a model answers.  Training moves only a copy."""
+    copy = exact if in_float64 else copied
+    with proof.in_float64(in_float64, ERRORS):
+        return {mode: run(copy(model), X, mode) for mode in modes}
+
+
+def dtype_of(model: nn.Module) -> str:
+    """The least exact dtype of a model's state: "float32"."""
+    state = itertools.chain(model.parameters(), model.buffers())
+    dtypes = {v.dtype for v in state if v.is_floating_point()}
+    least = max(dtypes, key=lambda v: torch.finfo(v).eps, default=torch.float32)
+    return str(least).removeprefix("torch.")
 
 
 def exact(model: nn.Module) -> nn.Module:
@@ -44,16 +60,26 @@ def exact(model: nn.Module) -> nn.Module:
     return copied(model).double()
 
 
-def run(model: nn.Module, X: Any, mode: str = "prediction") -> Any:
+def run(model: nn.Module, X: Any, mode: str = "prediction") -> dict[str, np.ndarray]:
     """What this very model answers; a random layer draws the same at every run."""
     checks.check_choice("mode", mode, MODES)
     model.train(mode == "training")
     with torch.random.fork_rng(), torch.no_grad():
-        return arrays(model(as_input(X, model)))
+        return trees.flat(called(model, X), as_array)
 
 
-def as_input(X: Any, model: nn.Module) -> Tensor:
-    """X where the model is, and in its dtype unless it counts something."""
+def called(model: nn.Module, X: Any) -> Any:
+    """The answer to X: an input, a tuple of several, or a dict of named ones."""
+    taken = list(inspect.signature(model.forward).parameters.values())
+    inputs = trees.arguments(X, taken)
+    args, kwargs = trees.mapped(lambda v: as_input(v, model), inputs)
+    return model(*args, **kwargs)
+
+
+def as_input(X: Any, model: nn.Module) -> Any:
+    """An array where the model is, and in its dtype unless it counts something."""
+    if not isinstance(X, (torch.Tensor, np.ndarray, np.generic, list, tuple)):
+        return X
     X = torch.as_tensor(X)
     for v in itertools.chain(model.parameters(), model.buffers()):
         if v.is_floating_point():
@@ -61,10 +87,10 @@ def as_input(X: Any, model: nn.Module) -> Tensor:
     return X
 
 
-def arrays(output: Any) -> Any:
-    """A tensor as NumPy; several, in a dict, tuple or list, as a dict of such."""
-    if isinstance(output, (tuple, list)):
-        output = dict(enumerate(output))
-    if isinstance(output, dict):
-        return {name: arrays(v) for name, v in output.items()}
-    return output.double().cpu().numpy()
+def as_array(v: Any) -> np.ndarray | None:
+    """A tensor or number as NumPy, in float64 or complex128; None for what is none."""
+    if isinstance(v, torch.Tensor):
+        wide = torch.complex128 if v.is_complex() else torch.float64
+        return v.detach().to_dense().to("cpu", wide).numpy()
+    is_number = isinstance(v, (bool, int, float, complex, np.ndarray, np.generic))
+    return np.asarray(v) if is_number else None

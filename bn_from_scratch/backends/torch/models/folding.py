@@ -1,20 +1,21 @@
 """Fold each batch norm of a PyTorch model into the linear layer before it."""
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
 from torch import nn
 
-from bn_from_scratch.backends.torch.models import copying
+from bn_from_scratch.backends.torch.models import copying, refusals
 from bn_from_scratch.backends.torch.models.surgery import (
     Native,
     Norm,
-    check_any,
+    check_model,
+    norms_of,
     numpy,
     state_of,
 )
-from bn_from_scratch.backends.torch.models.tracing import plan_of, refusal
+from bn_from_scratch.backends.torch.models.tracing import Pair, plan_of, refusal
 from bn_from_scratch.backends.torch.variants import (
     MeanOnlyBatchNorm,
     VarOnlyBatchNorm,
@@ -25,39 +26,70 @@ from bn_from_scratch.surgery import folding, proof
 Operands = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]
 
 
-def fold_batch_norm(model: nn.Module, X: Any) -> nn.Module:
+@overload
+def fold_batch_norm(
+    model: nn.Module, X: Any, partial: Literal[False] = False
+) -> nn.Module: ...
+
+
+@overload
+def fold_batch_norm(
+    model: nn.Module, X: Any, partial: Literal[True]
+) -> tuple[nn.Module, dict[str, str]]: ...
+
+
+def fold_batch_norm(model: nn.Module, X: Any, partial: bool = False) -> Any:
     """A new model for prediction, in which each batch norm is part of the layer before.
 
     What stood for the batch norm is an Identity.  A weight that is shared is folded in
     this layer alone.  The output on the input X is proven to stay (in float64); a batch
     norm that cannot be folded raises ValueError with the reason.
+    partial: fold those that can be, and return {path: reason} of the others, too.
     """
-    check_any(model)
+    check_model(model, "folded")
+    for path, layer in norms_of(model).items():
+        refusals.check_hooks(path, layer, "folded")
     model = copying.copied(model)
     copying.run(model, X)  # layers without sizes take theirs
-    plan = plan_of(model, X)
-    prove(model, X, plan)
-    return folded(model, plan)
+    pairs, left = provable(model, X, partial)
+    new = folded(model, pairs)
+    return (new, left) if partial else new
 
 
-def prove(model: nn.Module, X: Any, plan: dict[str, str]) -> None:
-    """Raise ValueError unless folding keeps the output; name the layer at fault."""
-    before = copying.outputs(model, X, ["prediction"])
+def provable(
+    model: nn.Module, X: Any, partial: bool
+) -> tuple[list[Pair], dict[str, str]]:
+    """The pairs that fold, and {path: reason} of the other batch norms.
 
-    def fold(pairs: list[tuple[str, str]]) -> None:
-        after = folded(copying.exact(model), dict(pairs))
-        proof.prove(before, copying.outputs(after, X, ["prediction"]))
+    Proven to keep the output; unless `partial`, ValueError names the layer at fault.
+    """
+    plan, refused = plan_of(model, X)
 
-    folding.fold_all(fold, list(plan.items()), lambda pair, why: refusal(pair[0], why))
+    def prove_with(in_float64: bool, tolerance: float) -> Any:
+        modes = ["prediction"]
+        before = copying.outputs(model, X, modes, in_float64)
+
+        def fold(pairs: list[Pair]) -> None:
+            given = copying.exact(model) if in_float64 else model
+            after = copying.outputs(folded(given, pairs), X, modes, in_float64)
+            proof.prove(before, after, tolerance)
+
+        def refuse(pair: Pair, why: ValueError) -> ValueError:
+            return refusal(pair[0], why)
+
+        return folding.foldable(fold, plan, refused, refuse, partial)
+
+    dtype = copying.dtype_of(model)
+    return proof.prove_in_float64(prove_with, dtype)
 
 
-def folded(model: nn.Module, plan: dict[str, str]) -> nn.Module:
-    """A copy in which {path of a batch norm: path of its linear layer} are one."""
+def folded(model: nn.Module, pairs: list[Pair]) -> nn.Module:
+    """A copy in which these pairs are one layer each."""
     layers = dict(model.named_modules())
-    identities = {id(layers[path]): nn.Identity().eval() for path in plan}
+    identities = {id(layers[path]): nn.Identity().eval() for path, _ in pairs}
     copy = copying.copied(model, copying.new_memo(model) | identities)
     linears = dict(copy.named_modules())
-    for path, name in plan.items():
+    for path, name in pairs:
         norm: Any = layers[path]
         write(linears[name], operands(norm))
     return copy

@@ -12,12 +12,14 @@ from torch.nn.parameter import is_lazy
 from bn_from_scratch.backends.torch.batch_norm import CHANNEL_AXIS, promote
 from bn_from_scratch.backends.torch.builtin import LAYERS, NAMES
 from bn_from_scratch.backends.torch.layer import BatchNorm
-from bn_from_scratch.backends.torch.models import copying
-from bn_from_scratch.surgery import proof
+from bn_from_scratch.backends.torch.models import copying, refusals
+from bn_from_scratch.backends.torch.models.refusals import others_of
+from bn_from_scratch.surgery import known, proof
 from bn_from_scratch.surgery.description import Description
 
 PARAMETERS = "gamma", "beta"
 STATISTICS = "moving_mean", "moving_var"
+HOME = Native.__module__  # of every batch norm of PyTorch
 Norm = Native | BatchNorm
 
 
@@ -37,10 +39,14 @@ def norms_of(model: nn.Module) -> dict[str, Norm]:
     return {k: v for k, v in layers if isinstance(v, (Native, BatchNorm))}
 
 
-def check_any(model: nn.Module) -> None:
-    """Raise ValueError for a model without batch norm."""
-    if not norms_of(model):
-        raise ValueError("the model must have a batch norm; it has none")
+def check_model(model: nn.Module, done: str) -> None:
+    """Raise ValueError for a model without batch norm, or with one that does more.
+
+    done: what is to be done with each of them, "folded".
+    """
+    described = batch_norms(model)
+    known.check_any(described, others_of(model))
+    known.check_known(described, done)
 
 
 def describe(path: str, layer: Norm) -> Description:
@@ -73,6 +79,7 @@ def describe(path: str, layer: Norm) -> Description:
         settings,
         {k: numpy(built[k]) for k in (*PARAMETERS, *STATISTICS) if k in built},
         {k: state[k].requires_grad for k in PARAMETERS if k in state},
+        known.peculiarity(layer, [HOME]),
     )
 
 
@@ -106,22 +113,40 @@ def replace_batch_norm(
 ) -> nn.Module:
     """A new model, with `make(num_features, num_dims, **settings)` for each batch norm.
 
-    make: BatchNorm, partial(GhostBatchNorm, ghost_size=8), ... or `builtin`.  State,
+    make: BatchNorm, partial(GhostBatchNorm, ghost_size=8), ... or `builtin`; what a
+    `partial` sets, such as momentum=0.01, wins over what the old layer has.  State,
     `requires_grad` and mode are kept, and what a variant counts besides, if the new
-    layer counts it; hooks are not.  With momentum=None PyTorch counts batches and we
-    values: there the first step of training starts the averages anew.
+    layer counts it.  With momentum=None PyTorch counts batches and we values: there
+    the first step of training starts the averages anew.
+    A layer that does more than a batch norm (a subclass with a forward of its own, one
+    with hooks) raises ValueError.
     With an input X the outputs of both models are proven equal in these modes (in
     float64), or ValueError is raised.  A variant differs in training: leave that out.
     """
-    check_any(model)
+    known.check_any(norms_of(model), others_of(model))
     memo = copying.new_memo(model)
     for path, old in norms_of(model).items():
         memo[id(old)] = replacement(path, old, make, memo)
     changed = copying.copied(model, memo)
+    refusals.check_modes(model, changed, norms_of(model))
     if X is not None:
-        before, after = (copying.outputs(m, X, modes) for m in (model, changed))
-        proof.prove(before, after)
+        prove(model, changed, X, modes)
     return changed
+
+
+def prove(
+    model: nn.Module, changed: nn.Module, X: Any, modes: Iterable[str]
+) -> dict[str, float]:
+    """Raise ValueError unless two models answer alike in these modes."""
+
+    def prove_with(in_float64: bool, tolerance: float) -> dict[str, float]:
+        before, after = (
+            copying.outputs(m, X, modes, in_float64) for m in (model, changed)
+        )
+        return proof.prove(before, after, tolerance)
+
+    dtype = copying.dtype_of(model)
+    return proof.prove_in_float64(prove_with, dtype)
 
 
 def replacement(
@@ -132,9 +157,12 @@ def replacement(
     frozen = described.settings["frozen"]
     if frozen is None:
         del described.settings["frozen"]  # FrozenBatchNorm does not take it
+    check_own_state(described, old)
+    refusals.check_hooks(path, old, "replaced")
     new = described.make(make)
+    known.check_replaced(described, known.peculiarity(new, [HOME]))
     given = state_of(old)
-    check_state(described, old, new)
+    check_state(described, described.wanted(make)["statistics"], given, new)
     for v in given.values():
         new.to(v.device)
     new.train(old.training)
@@ -157,22 +185,30 @@ def inherited(v: Tensor, own: Tensor, memo: copying.Memo) -> Tensor:
     return nn.Parameter(changed, v.requires_grad) if is_parameter else changed
 
 
-def check_state(described: Description, old: Norm, new: Any) -> None:
-    """Raise ValueError unless the new layer can have all the state of the old one."""
-    refuse, given = f"{described.name} cannot be replaced", state_of(old)
+def check_own_state(described: Description, old: Norm) -> None:
+    """Raise ValueError if what should be state is computed."""
+    given = state_of(old)
     for ours, theirs in NAMES.items():
         name = theirs if described.native else ours
         if getattr(old, name) is not None and ours not in given:
             raise ValueError(
-                f"{refuse}: its {name} must be a tensor of its own; it is computed"
+                f"{described.name} cannot be replaced: its {name} must be a tensor of "
+                "its own; it is computed"
             )
-    needed = PARAMETERS
-    if described.settings["statistics"] == "moving":
-        needed += STATISTICS
+
+
+def check_state(
+    described: Description, statistics: str, given: dict[str, Tensor], new: Any
+) -> None:
+    """Raise ValueError unless the new layer can have all the state of the old one.
+
+    statistics: those by which the new layer predicts.
+    """
+    needed = PARAMETERS if statistics == "batch" else (*PARAMETERS, *STATISTICS)
     taken = state_of(new)
     for name in needed:
         if name in given and name not in taken:
             raise ValueError(
-                f"{refuse}: the new layer must keep its {name}; "
-                f"{type(new).__name__} has {', '.join(taken) or 'no state'}"
+                f"{described.name} cannot be replaced: the new layer must keep its "
+                f"{name}; {type(new).__name__} has {', '.join(taken) or 'no state'}"
             )

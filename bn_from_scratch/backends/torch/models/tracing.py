@@ -14,22 +14,37 @@ from bn_from_scratch.backends.torch.variants import LayerNorm
 
 
 class Call(NamedTuple):
-    """One call of a layer."""
+    """One call of a layer.
+
+    version: how often its output has been changed in place when the call is over.
+    """
 
     path: str
     layer: nn.Module
     inputs: tuple[Any, ...]
     output: Any
+    version: int | None
 
 
-def plan_of(model: nn.Module, X: Any) -> dict[str, str]:
-    """{path of a batch norm: path of the linear layer directly before it}."""
+Pair = tuple[str, str]  # the paths of a batch norm and of the linear layer before it
+
+
+def plan_of(model: nn.Module, X: Any) -> tuple[dict[str, Pair], dict[str, ValueError]]:
+    """{path of a batch norm: pair}, and {path: reason} of those without a pair."""
+    plan: dict[str, Pair] = {}
+    refused: dict[str, ValueError] = {}
     for path, layer in model.named_modules():
         if isinstance(layer, LayerNorm):
-            raise refusal(path, "layer norm takes its statistics of each example")
-    traced = copying.exact(model)
+            reason = "layer norm takes its statistics of each example"
+            refused[path] = refusal(path, reason)
+    traced = copying.copied(model)
     calls = calls_of(traced, X)
-    return {k: linear_before(k, v, calls) for k, v in norms_of(traced).items()}
+    for path, layer in norms_of(traced).items():
+        try:
+            plan.setdefault(path, (path, linear_before(path, layer, calls)))
+        except ValueError as error:
+            refused.setdefault(path, error)
+    return {k: v for k, v in plan.items() if k not in refused}, refused
 
 
 def calls_of(model: nn.Module, X: Any) -> list[Call]:
@@ -40,7 +55,8 @@ def calls_of(model: nn.Module, X: Any) -> list[Call]:
         def record(
             layer: nn.Module, inputs: Any, named: Any, output: Any, path: str = path
         ) -> None:
-            calls.append(Call(path, layer, (*inputs, *named.values()), output))
+            version = getattr(output, "_version", None)
+            calls.append(Call(path, layer, (*inputs, *named.values()), output, version))
 
         layer.register_forward_hook(record, with_kwargs=True)
     copying.run(model, X)
@@ -83,13 +99,18 @@ def check_linear(path: str, norm: Norm, made: Call, calls: Sequence[Call]) -> No
     if times > 1:
         raise refusal(path, f"{made.path} must be called once; it is {times} times")
     for call in calls:
-        reads = any(v is made.output for v in call.inputs)
+        reads = any(v is made.output for v in call.inputs) and not passes(call, made)
         if reads and norm not in call.layer.modules():
             raise refusal(path, f"{call.path} reads the output of {made.path} too")
     if "weight" not in made.layer._parameters:
         raise refusal(
             path, f"the weight of {made.path} must be a parameter; it is computed"
         )
+
+
+def passes(call: Call, made: Call) -> bool:
+    """Does it answer with what it reads, unchanged, as a dropout does in prediction?"""
+    return call.output is made.output and call.version == made.version
 
 
 def check_axis(path: str, norm: Norm, linear: nn.Module, X: Tensor) -> None:
