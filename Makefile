@@ -15,7 +15,7 @@ PYTHON := $(or $(shell command -v python3.11 2>/dev/null),python3)
 
 demo: .venv/ready
 	$(UV) run bn compare layer
-	$(UV) run bn compare training
+	$(UV) run bn compare training --overwrite
 
 test: .venv/ready
 	$(UV) run pytest

@@ -1,12 +1,14 @@
 """The command line: what it prints, writes and exits with."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from conftest import load_or_skip
+from conftest import load_or_skip, small_garments
 
-from bn_from_scratch import backends, cli, training
+from bn_from_scratch import backends, cli, data, training
 from bn_from_scratch.compare import layer, precision
 from bn_from_scratch.compare import training as comparison
 from bn_from_scratch.port import matrix
@@ -28,6 +30,13 @@ SMALL = [
 def at_least_one_framework():
     if not ONE:
         pytest.skip("no framework is installed")
+
+
+@pytest.fixture
+def small_data(monkeypatch):
+    """640 garments: to draw them all takes seconds."""
+    small = small_garments()
+    monkeypatch.setattr(data, "load", lambda source, folder: small)
 
 
 def run(*arguments):
@@ -263,26 +272,257 @@ def test_a_network_without_normalization_has_a_report_too(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--epochs", "0"], "max_epochs must be at least 1; got 0"),
-        (["--samples", "999999"], "train must be between 1 and 20000; got 999999"),
-        (["--accumulate", "0"], "accumulate must be at least 1; got 0"),
-        (["--weights", "absent.safetensors"], "No such file or directory"),
+        (
+            ["--samples", "999999"],
+            "--samples: train must be between 1 and 640; got 999999",
+        ),
+        (
+            ["--weights", "absent.safetensors"],
+            "[Errno 2] No such file or directory: 'absent.safetensors'",
+        ),
+        (
+            ["--batch-size", "1"],
+            "a batch norm needs at least 2 images at a time; got --batch-size 1",
+        ),
+        (
+            ["--batch-size", "8", "--accumulate", "5"],
+            "a batch norm needs at least 2 images at a time; got --batch-size 8, "
+            "--accumulate 5",
+        ),
+        (
+            ["--accumulate", "65"],
+            "--accumulate must be at most the 64 images of a batch; got 65",
+        ),
+        (
+            ["--epochs", "3", "--quantize-after", "3"],
+            "--quantize-after must be below --epochs 3; got 3",
+        ),
     ],
 )
-def test_errors_of_train(arguments, message, capsys):
+def test_errors_of_train(arguments, message, small_data, capsys):
     assert run("train", "--backend", *ONE, *SMALL, *arguments) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("bn: error: ")
-    assert message in error
+    assert capsys.readouterr() == ("", f"bn: error: {message}\n")
 
 
-def test_an_output_folder_that_cannot_be_is_known_before_the_work(tmp_path, capsys):
-    path = tmp_path / "file"
+def refused(capsys, *arguments):
+    """What is said of an option that is wrong."""
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments)
+    assert caught.value.code == 2
+    out, error = capsys.readouterr()
+    assert out == "" and error.count("\n") <= 5
+    return error.splitlines()[1].partition(" error: ")[2]
+
+
+WHOLE = {  # commands, and their options that take a whole number, with the least
+    "train": {"--epochs": 1, "--samples": 1, "--batch-size": 1, "--seed": 0}
+    | {"--accumulate": 1, "--quantize-after": 1},
+    "compare training": {"--epochs": 1, "--samples": 1, "--batch-size": 1, "--seed": 0},
+    "compare ports": {"--epochs": 1, "--samples": 1, "--batch-size": 1, "--seed": 0},
+    "bench": {"--rounds": 1},
+    "check a.py": {"--seconds": 1, "--memory": 1},
+    "grade .": {"--seconds": 1, "--memory": 1, "--jobs": 1},
+    "port a.pt --to jax": {"--values": 2},
+}
+
+
+@pytest.mark.parametrize("command", WHOLE)
+def test_whole_numbers_are_whole_and_not_too_small(command, capsys):
+    for option, least in WHOLE[command].items():
+        for text in (str(least - 1), "-7", "1.5", "nan", "1e400", "many", "9" * 5000):
+            if text == "9" * 5000 and "--s" not in option[:3]:
+                continue  # Python reads no more than 4,300 digits
+            said = refused(capsys, *command.split(), f"{option}={text}")
+            assert said.startswith(f"argument {option}")
+            assert f"a whole number of at least {least}" in said
+            assert said.endswith(f"is wanted; got {text!r}")
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "-0.1", "1e400", "fast", ""])
+def test_numbers_are_finite_and_not_negative(text, capsys):
+    port = "port", "a.pt", "--to", "jax"
+    for command, option, limits in (
+        (["train"], "--lr", "of at least 0"),
+        (["compare", "training"], "--lr", "of at least 0"),
+        (["compare", "ports"], "--lr", "of at least 0"),
+        (port, "--eps", "above 0"),
+        (port, "--momentum", "of at least 0 and at most 1"),
+    ):
+        said = refused(capsys, *command, f"{option}={text}")
+        what = f"a finite number {limits} is wanted; got {text!r}"
+        assert said == f"argument {option}: {what}"
+
+
+def test_a_folder_is_no_file_and_a_file_no_folder(tmp_path, capsys):
+    path, below = tmp_path / "file", tmp_path / "file" / "below"
     path.touch()
-    for command in (["compare", "training", "--backends"], ["train", "--backend"]):
-        assert run(*command, *ONE, *SMALL, "--out", path) == 2
-        error = capsys.readouterr().err
-        assert error == f"bn: error: [Errno 17] File exists: '{path}'\n"
+    for command, option in (
+        (["train"], "--out"),
+        (["train"], "--data-dir"),
+        (["data"], "--data-dir"),
+        (["compare", "precision"], "--out"),
+        (["compare", "training"], "--out"),
+        (["compare", "ports"], "--out"),
+    ):
+        for given in (path, below):
+            said = refused(capsys, *command, option, given)
+            message = f"argument {option}: a folder is wanted; {path} is a file"
+            assert said == message
+    assert "argument FOLDER: a folder is wanted" in refused(capsys, "grade", path)
+    for command, option in (
+        (["train"], "--weights"),
+        (["health", "a.pt"], "--page"),
+        (["port", "a.pt", "--to", "torch"], "--out"),
+    ):
+        said = refused(capsys, *command, option, tmp_path)
+        assert said == f"argument {option}: a file is wanted; {tmp_path} is a folder"
+    for command in (["health"], ["port", "--to", "jax"], ["diagnose"]):
+        said = refused(capsys, *command, tmp_path, "b")
+        assert said.endswith(f"a file is wanted; {tmp_path} is a folder")
+
+
+def test_an_unknown_option_shows_the_lines_that_matter(capsys):
+    with pytest.raises(SystemExit):
+        run("train", "--epocs", "3")
+    assert capsys.readouterr().err.splitlines() == [
+        "usage: bn train [OPTION ...]",
+        "bn train: error: there is no option --epocs; close to it:",
+        "  --epochs            passes over the training set",
+        "  --help              show this help message and exit",
+        "all options: bn train --help",
+    ]
+    assert refused(capsys, "port", "a.pt", "--to", "jax", "--x\x1b[2J") == (
+        r"there is no option --x\x1b[2J"
+    )
+    assert refused(capsys, "variants", "now") == "there is no place for 'now'"
+
+
+def commands():
+    """Every command as a list of words, with its parser."""
+    top = cli.parser()._subparsers._group_actions[0].choices
+    kinds = top.pop("compare")._subparsers._group_actions[0].choices
+    found = {name: parser for name, parser in top.items()}
+    return found | {f"compare {name}": parser for name, parser in kinds.items()}
+
+
+def test_help_says_every_option_and_its_default():
+    for name, parser in commands().items():
+        for action in parser._actions:
+            assert action.help, (name, action.dest)
+            text = parser._get_formatter()._expand_help(action)
+            if action.option_strings and action.default not in (None, False):
+                if action.dest != "help":
+                    assert "default" in text, (name, action.dest)
+        assert "--json" in parser.format_help(), name
+        assert "JSON: " in parser.get_default("run").__doc__, name
+
+
+def test_frameworks_go_by_the_names_that_people_give_them():
+    names = {"pytorch": "torch", "keras": "tensorflow", "Flax": "jax", "gluon": "mxnet"}
+    names |= {"mx": "mxnet", "PyTorch": "torch", "tf": "tensorflow"}
+    parse = cli.parser().parse_args
+    for name, wanted in names.items():
+        assert parse(["train", "--backend", name]).backend == wanted
+        assert parse(["bench", "--backends", name]).backends == (wanted,)
+        assert parse(["port", "a", "--to", name, "--from", name]).to == wanted
+        assert parse(["port", "a", "--to", name, "--from", name]).from_ == wanted
+        assert parse(["check", "a", "--framework", name]).framework == wanted
+        assert parse(["compare", "ports", "--backends", name]).backends == (wanted,)
+    assert backends.load("nowhere" and ONE[0]) is backends.load(ONE[0].upper())
+
+
+def test_what_another_run_left_is_replaced_only_on_request(tmp_path, capsys):
+    for command, name in (
+        (["train", "--backend"], "weights.safetensors"),
+        (["train", "--reestimate", "--backend"], "phases.json"),
+        (["compare", "training", "--backends"], "report.html"),
+        (["compare", "precision", "--backends"], "precision.json"),
+        (["compare", "ports", "--backends"], f"{ONE[0]}{matrix.SAVED[ONE[0]]}"),
+    ):
+        path = tmp_path / name
+        path.write_text("precious")
+        assert run(*command, *ONE, "--out", tmp_path) == 2
+        message = f"{path} exists; it is overwritten only on request: --overwrite"
+        assert capsys.readouterr() == ("", f"bn: error: {message}\n")
+        assert path.read_text() == "precious"
+        path.unlink()
+
+
+def test_a_training_that_diverges_exits_with_1(small_data, tmp_path, capsys):
+    options = ["--batch-size", 512, "--out", tmp_path, "--lr", 1e38, "--epochs", 3]
+    assert run("train", "--backend", *ONE, *SMALL, *options, "--json") == 1
+    out, error = capsys.readouterr()
+    assert json.loads(out)["runs"][0]["loss"][-1] is None
+    said = "--batch-size 512 is more than the 256 training images: each step takes them"
+    assert error.startswith(f"{said} all\n")
+    assert f"bn: error: the training of {ONE[0]} scratch diverged: its loss is" in error
+    assert error.endswith("a smaller --lr may help\n")
+
+
+def always(results):
+    return lambda *arguments, **settings: results
+
+
+def test_what_a_training_says(small_data, monkeypatch, capsys):
+    trained = {"backend": "torch", "norm": "none", "loss": [1.0], "val_loss": 0.5}
+    trained |= {"val_accuracy": 0.5, "images_per_second": 1.0}
+    for change, what in (
+        ({}, ""),
+        ({"loss": [1.0, float("inf")]}, "its loss is inf at step 2"),
+        ({"val_loss": float("nan")}, "its validation loss is nan"),
+    ):
+        results = {"data": "none", "runs": [trained | change]}
+        monkeypatch.setattr(comparison, "compare_training", always(results))
+        assert run("train", "--backend", *ONE, *SMALL) == bool(what)
+        start, *rest = capsys.readouterr().err.splitlines()
+        kept = "the weights of this training are not kept: --out FOLDER keeps them"
+        assert start == kept
+        diverged = f"bn: error: the training of torch none diverged: {what}"
+        assert rest == ([f"{diverged}; a smaller --lr may help"] if what else [])
+
+
+BN = [sys.executable, "-c", "import sys; from bn_from_scratch import cli; "]
+BN[-1] += "sys.exit(cli.main())"
+
+
+def test_a_reader_who_goes_away():
+    process = subprocess.Popen(
+        [*BN, "variants", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    _, error = process.communicate()
+    assert error == b"bn: whoever reads the output stopped before its end\n"
+    assert process.returncode == 141
+
+
+def test_variants_as_json(capsys):
+    assert run("variants", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    n = len(found["order"])
+    assert len(found["pairs"]) == n * (n - 1) // 2
+    pair = next(p for p in found["pairs"] if p["variants"] == ["ghost", "sync"])
+    assert pair["combine"] is False and pair["reason"].startswith("one takes part")
+
+
+def test_json_has_no_nan(monkeypatch, capsys):
+    rows = [dict.fromkeys(layer.QUANTITIES, np.float32("nan"))]
+    monkeypatch.setattr(layer, "compare_layer", lambda *a: rows)
+    assert run("compare", "layer", "--backends", *ONE, "--json") == 1
+    assert json.loads(capsys.readouterr().out)["rows"][0]["Y"] is None
+
+
+def test_a_fault_of_ours_is_a_sentence_too(monkeypatch, capsys):
+    def fails(args):
+        raise AttributeError("x\x1b[2J\ny")
+
+    monkeypatch.setattr(cli.training, "run_data", fails)
+    assert run("data") == 2
+    fault = r"AttributeError: x\x1b[2J\ny"
+    message = f"bn: error: {fault}; a fault of bn: BN_TRACEBACK=1 shows where\n"
+    assert capsys.readouterr() == ("", message)
+    monkeypatch.setenv("BN_TRACEBACK", "1")
+    with pytest.raises(AttributeError):
+        run("data")
 
 
 def test_train_knows_the_names_that_compare_has():
@@ -304,20 +544,6 @@ def test_an_error_is_a_sentence_and_exits_with_2(monkeypatch, capsys, kind):
         status = "a traceback"
     assert status == 2
     assert capsys.readouterr() == ("", "bn: error: there is none\n")
-
-
-@pytest.mark.parametrize("limit", ["--seconds", "--memory"])
-@pytest.mark.parametrize("command", ["check", "grade"])
-def test_limits_of_an_answer_are_at_least_1(capsys, command, limit):
-    assert run(command, "answer.py", limit, 0) == 2
-    message = "bn: error: seconds and memory must be at least 1\n"
-    assert capsys.readouterr().err == message
-
-
-def test_a_benchmark_has_rounds(capsys):
-    assert run("bench", "--backends", *ONE, "--rounds", 0) == 2
-    error = capsys.readouterr().err
-    assert error == "bn: error: rounds must be at least 1; got 0\n"
 
 
 def test_no_framework_is_no_agreement(monkeypatch, capsys):

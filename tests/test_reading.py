@@ -6,6 +6,7 @@ taken for it.
 
 import io
 import json
+import os
 import resource
 import struct
 import sys
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from conftest import load_or_skip
 
-from bn_from_scratch import cli, reading, training
+from bn_from_scratch import reading, training
 from bn_from_scratch.checker import sources
 from bn_from_scratch.diagnosis import recording
 from bn_from_scratch.port import files
@@ -235,21 +236,11 @@ def test_a_heap_of_hdf5_that_would_be_searched_for_ever(tmp_path):
     assert refusal(files.read, path) == f"{path} cannot be carried: {message}"
 
 
-@pytest.mark.parametrize("command", [["health"], ["port", "--to", "torch"]])
-def test_a_folder_or_a_pipe_for_a_file(command, tmp_path, capsys):
-    import os
-
+@pytest.mark.parametrize("read", [files.read, training.load_weights])
+def test_a_folder_or_a_pipe_for_a_file(read, tmp_path):
     (tmp_path / "a.pt").mkdir()
     os.mkfifo(tmp_path / "b.pt")
     for name, what in (("a.pt", "is a folder"), ("b.pt", "is a device, or a pipe")):
-        path = tmp_path / name
-        assert (
-            cli.main([command[0], str(path), *command[1:], *out_of(command, tmp_path)])
-            == 2
-        )
-        error = capsys.readouterr().err
-        assert error == f"bn: error: a file is wanted; {path} {what}\n"
-
-
-def out_of(command, folder):
-    return ["--out", f"{folder}/o.pt"] if command[0] == "port" else []
+        with pytest.raises(OSError) as raised:
+            read(tmp_path / name)
+        assert str(raised.value) == f"a file is wanted; {tmp_path / name} {what}"

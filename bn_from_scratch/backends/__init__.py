@@ -27,11 +27,27 @@ PACKAGES = {
     "flax": "jax",
     "mxnet": "mxnet",
 }
+# What people call a backend.
+ALIASES = PACKAGES | {
+    "pytorch": "torch",
+    "tf": "tensorflow",
+    "gluon": "mxnet",
+    "mx": "mxnet",
+}
+
+
+def named(name: str) -> str:
+    """The backend that people mean by a name; the name itself where they mean none.
+
+    >>> named("Keras"), named("caffe")
+    ('tensorflow', 'caffe')
+    """
+    return ALIASES.get(str(name).lower(), name)
 
 
 def missing(name: str) -> list[str]:
     """The packages that this backend needs and this environment lacks."""
-    return [p for p in NEEDS[name] if importlib.util.find_spec(p) is None]
+    return [p for p in NEEDS[named(name)] if importlib.util.find_spec(p) is None]
 
 
 def installed() -> list[str]:
@@ -55,6 +71,7 @@ def load(name: str, dtype: str = "float32") -> ModuleType:
     Raises ValueError for an unknown name and ImportError, with the command that mends
     it, for a framework that is not installed.
     """
+    name = named(name)
     if name not in NAMES:
         raise ValueError(f"backend must be one of {', '.join(NAMES)}; got {name!r}")
     if lacking := missing(name):
@@ -74,4 +91,4 @@ def load(name: str, dtype: str = "float32") -> ModuleType:
 
 def part(name: str, module: str) -> ModuleType:
     """A module of a backend, for what the backend does not export."""
-    return importlib.import_module(f"{__name__}.{name}.{module}")
+    return importlib.import_module(f"{__name__}.{named(name)}.{module}")

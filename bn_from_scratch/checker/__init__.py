@@ -10,6 +10,7 @@ import os
 import pathlib
 from typing import Any
 
+from bn_from_scratch import backends
 from bn_from_scratch.checker import sandbox, tasks
 from bn_from_scratch.checker.verdict import Verdict, verdict_on
 
@@ -33,6 +34,7 @@ def check(
     """
     if os.environ.get(sandbox.CHECKING):
         return None  # the answer is being checked already
+    framework = backends.named(framework) if framework else None
     if len(answers) == 1 and isinstance(answers[0], str | os.PathLike):
         path = pathlib.Path(answers[0])
         if not path.is_file():

@@ -4,7 +4,8 @@ from argparse import Namespace
 from typing import Any
 
 from bn_from_scratch import backends
-from bn_from_scratch.cli.common import Commands, say, show
+from bn_from_scratch.cli.common import Commands, say, show, tell
+from bn_from_scratch.cli.grammar import add_backend, folder, whole
 
 FRAMEWORKS = ("numpy", *backends.NAMES)
 ANSWER_HELP = "a .py or .ipynb file; ::batch_norm checks that function alone"
@@ -17,20 +18,28 @@ def add_to(commands: Commands) -> None:
     check.set_defaults(run=run_check)
 
     grade = commands.add_parser("grade", help="check every answer in a folder")
-    grade.add_argument("folder", metavar="FOLDER")
+    answers = "of .py and .ipynb files"
+    grade.add_argument("folder", type=folder, metavar="FOLDER", help=answers)
     output = grade.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print JSON, no table")
     output.add_argument("--csv", action="store_true", help="print CSV, no table")
-    grade.add_argument("--jobs", type=int, default=1, help="answers at the same time")
+    jobs = "answers at the same time"
+    grade.add_argument("--jobs", type=whole(1, 1000), default=1, help=jobs)
     grade.set_defaults(run=run_grade)
 
     for command in (check, grade):
-        command.add_argument("--framework", choices=FRAMEWORKS, help="else found out")
-        command.add_argument("--seconds", type=int, default=120, help="for an answer")
-        command.add_argument("--memory", type=int, default=2048, help="MB, likewise")
+        found = "found out where it is not given"
+        add_backend(command, "--framework", choices=FRAMEWORKS, help=found)
+        time, memory = "for an answer", "MB for an answer"
+        command.add_argument("--seconds", type=whole(1, 10**6), default=120, help=time)
+        command.add_argument(
+            "--memory", type=whole(1, 10**7), default=2048, help=memory
+        )
 
 
 def run_check(args: Namespace) -> int:
+    """JSON: {"name", "framework", "right": tasks, "of": tasks, "error", "findings":
+    [{"task", "status", "mistakes", "messages", "differences"}]}."""
     from bn_from_scratch.checker import check
 
     path, _, name = args.answer.partition("::")
@@ -42,18 +51,17 @@ def run_check(args: Namespace) -> int:
 
 
 def run_grade(args: Namespace) -> int:
+    """JSON: a list of what `bn check` has."""
     from bn_from_scratch.checker import grade
 
     found = grade.grade(args.folder, args.jobs, progress=say, **limits(args))
     text = grade.to_json if args.json else grade.to_csv if args.csv else grade.render
-    print(text(found), end="" if args.csv else "\n")
+    tell(text(found).removesuffix("\n"))
     return 0
 
 
 def limits(args: Namespace) -> dict[str, Any]:
     """How an answer is run."""
-    if args.seconds < 1 or args.memory < 1:
-        raise ValueError("seconds and memory must be at least 1")
     return {
         "framework": args.framework,
         "seconds": args.seconds,

@@ -2,8 +2,6 @@
 
 import gc
 import importlib.metadata
-import json
-import math
 import os
 import pathlib
 import platform
@@ -19,12 +17,14 @@ from bn_from_scratch.compare import figures, report
 from bn_from_scratch.compare.runs import Run
 from bn_from_scratch.data import Dataset
 from bn_from_scratch.files import write_atomically
+from bn_from_scratch.presentation.data import to_json
 from bn_from_scratch.presentation.table import Figure, table
 from bn_from_scratch.training import History, Trainer, Weights
 
 # How far the loss of two runs may differ at any step.  Rounding differs between
 # frameworks, and each step of training lets a difference grow a little.
 TOLERANCE = {"float32": 1e-3, "float64": 1e-10}
+SAVED = ("results.json", "curves.png", "report.html")
 PACKAGES = "numpy torch tensorflow keras jax flax optax mxnet".split()
 
 
@@ -142,24 +142,11 @@ def environment() -> dict[str, Any]:
 def save(results: dict[str, Any], folder: str | os.PathLike[str]) -> list[pathlib.Path]:
     """Write results.json, curves.png and report.html; return their paths."""
     folder = pathlib.Path(folder)
-    paths = [folder / name for name in ("results.json", "curves.png", "report.html")]
+    paths = [folder / name for name in SAVED]
     write_atomically(paths[0], to_json(results))
     figures.curves(results, paths[1])
     report.html(results, paths[2])
     return paths
-
-
-def to_json(value: Any) -> str:
-    """JSON text; NaN and infinity, which JSON lacks, become null."""
-    return json.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def render(results: dict[str, Any]) -> str:

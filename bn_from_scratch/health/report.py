@@ -84,7 +84,7 @@ class Health:
             lines += textwrap.wrap(
                 symptom.advice, 88, initial_indent="  -> ", subsequent_indent="     "
             )
-        lines += [""] * bool(self.notes) + self.notes
+        lines += [""] * bool(self.notes) + [*map(visible, self.notes)]
         return "\n".join(lines)
 
     __repr__ = __str__  # a notebook shows the last value of a cell by it

@@ -50,6 +50,7 @@ def port(
     tolerance, FileExistsError for a target that exists, ImportError for an absent
     framework.  Then nothing is written.
     """
+    to = backends.named(to)
     out = files.target(source, to, out)
     _refuse_source(source, out)
     _refuse(out, overwrite)

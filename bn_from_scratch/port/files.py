@@ -63,7 +63,7 @@ def read(
     Errors: ValueError for a file that is not whole, not of its format, without batch
     norms or of a size beyond the limit of `reading`; OSError where there is none.
     """
-    path = Path(path)
+    path, from_ = Path(path), backends.named(from_) if from_ else None
     if absent not in (None, *NEUTRAL):
         raise ValueError(f"gamma or beta can be absent; got {absent!r}")
     with reading.door(f"{path} cannot be {use}", OSError):

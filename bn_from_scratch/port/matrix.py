@@ -39,7 +39,12 @@ def compare_ports(
     for own_seed, source in enumerate(names, seed):
         bn = backends.load(source)
         trainer = bn.Trainer(**({"progress": False, "seed": own_seed} | settings))
-        trainer.fit(bn.LeNet(norm_layer(bn, norm), own_seed), data)
+        history = trainer.fit(bn.LeNet(norm_layer(bn, norm), own_seed), data)
+        if not np.isfinite([*history.loss, *history.val_loss]).all():
+            raise ValueError(
+                f"the training of {source} diverged, and NaN is carried to nobody; a "
+                "smaller lr may help"
+            )
         saved = folder / f"{source}{SAVED[source]}"
         files.save_model(saved, trainer)
         expected = trainer.predict(data)
@@ -51,6 +56,18 @@ def compare_ports(
             found = network.logits(path, data)
             cells.append(_cell(source, target, found, expected, data.test_labels))
     return {"data": data.name, "norm": norm, "images": len(expected), "cells": cells}
+
+
+def paths(folder: str | PathLike[str], names: Sequence[str]) -> list[str]:
+    """The files that `compare_ports` writes into a folder."""
+    ported = [
+        f"{source}_to_{target}{files.CUSTOMARY[target]}"
+        for source in names
+        for target in names
+        if source != target
+    ]
+    saved = [f"{name}{SAVED[name]}" for name in names]
+    return [str(Path(folder, name)) for name in (*saved, *ported)]
 
 
 def agree(results: dict[str, Any]) -> bool:
