@@ -597,10 +597,6 @@ REFUSED = {
         (["ghost"], {"ghost_size": 4}, {"mask": np.ones(12, bool)}),
         "ghost batch norm takes no mask",
     ),
-    "fused mask": (
-        (["fused"], {}, {"mask": np.ones(12, bool)}),
-        "fused batch norm takes no mask",
-    ),
 }
 
 
@@ -626,6 +622,14 @@ def test_what_does_not_combine_is_refused_by_name(bn, names):
         assert str(caught.value) == message
     with pytest.raises(ValueError, match="do not combine"):
         type("Both", tuple(getattr(bn, CLASSES[name]) for name in names), {})
+
+
+def test_fused_takes_a_mask(bn):
+    X, dY, state = make_case((12, 5))
+    mask = np.arange(12) % 3 > 0
+    got = run(bn, ["fused"], {}, (X, dY, state), training=True, mask=mask)
+    want = reference.expected(train(mask=mask), X, dY, state)
+    assert_like(got, want, TOLERANCE["float64"], "float64")
 
 
 def test_a_mask_and_an_adjustment_go_through_sync(bn):

@@ -22,6 +22,7 @@ from bn_from_scratch.backends.torch.batch_norm import (
     update_moving,
 )
 from bn_from_scratch.backends.torch.dtypes import AtLeastFloat32
+from bn_from_scratch.backends.torch.tracing import Leaf
 from bn_from_scratch.spec import EPS, MOMENTUM, Axis
 
 Dtype = torch.dtype | str | None
@@ -49,7 +50,7 @@ class LayerOptions(FrozenOptions, total=False):
     frozen: str | None
 
 
-class BatchNorm(AtLeastFloat32):
+class BatchNorm(Leaf, AtLeastFloat32):
     """Batch normalization with learned scale and shift.  X [N, C, *] -> same.
 
     `.train()` and `.eval()` choose the mode.  Without `num_features` the first call
@@ -193,6 +194,8 @@ class BatchNorm(AtLeastFloat32):
     ) -> Tensor:
         """`mask`: valid positions.  `update=False` leaves the moving averages alone."""
         checks.check_kind("X", X, (Tensor, Proxy), "a torch.Tensor")
+        if isinstance(X, Proxy):
+            return self.node_of(X, mask=mask, update=update)  # pyright: ignore
         training = self.training and self.frozen != "all"
         needs = (training or self.predicts_by_batch()) and self.needs_values
         sizes = self.num_features, self.num_dims

@@ -75,7 +75,7 @@ def cumulate(
     """
     so_far = moving_var * ((count - correction) / count.clamp(min=1))  # undoes (11)
     mean, var = torch.stack([moving_mean, mean]), torch.stack([so_far, var])
-    n = torch.as_tensor(n, dtype=count.dtype, device=count.device)
+    n = n * torch.ones_like(count)  # n is a symbol while a graph is exported
     mean, var, count = pool(mean, var, torch.stack([count, n]))
     enough = count.clamp(min=1 + correction)  # of fewer values var is 0, not 0 / 0
     return mean, unbiased(var, enough, correction), count
@@ -85,7 +85,7 @@ def select(
     condition: bool | Tensor, values: tuple[Tensor, ...], others: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
     """`values` where the condition holds, else `others`; it may be a plain bool."""
-    if isinstance(condition, bool):
+    if not isinstance(condition, Tensor):  # a bool, or its symbol: export asserts it
         return values if condition else others
     pairs = zip(values, others, strict=True)
     return tuple(torch.where(condition, v, other) for v, other in pairs)

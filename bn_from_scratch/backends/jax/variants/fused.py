@@ -1,8 +1,9 @@
 """Fast batch normalization: fewer walks through memory, and a written-out gradient.
 
 Left to itself, JAX differentiates every operation of the core and keeps an array as
-large as X for many.  Here the backward pass is the closed form (7)-(10), which needs X
-and a few numbers per channel, and mean and variance come from one walk.
+large as X for many.  Here the derivative is written so that its transpose, which JAX
+makes, is the closed form (7)-(10): it needs X and a few numbers per channel.  Mean and
+variance come from one walk.
 """
 
 from functools import partial
@@ -11,13 +12,19 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from bn_from_scratch import checks, spec
-from bn_from_scratch.backends.jax.batch_norm import CHANNEL_AXIS, promote
+from bn_from_scratch import spec
+from bn_from_scratch.backends.jax.batch_norm import (
+    CHANNEL_AXIS,
+    batch_stats,
+    normalize,
+    promote,
+)
 from bn_from_scratch.backends.jax.layer import BatchNorm
 from bn_from_scratch.spec import Axis
 
 SAMPLE = 16  # one example in 16 gives the rough mean
-Kept = tuple[Array, ...]  # X, gamma, beta, rough, rest, inv_std
+Three = tuple[Array, Array, Array]
+Kept = tuple[Array, ...]  # X, scale, inv_std, rough, rest
 
 
 @partial(jax.jit, static_argnames=("eps", "axis"))
@@ -25,10 +32,20 @@ def fused_batch_norm(
     X: Array, gamma: Array, beta: Array, eps: float, axis: Axis = CHANNEL_AXIS
 ) -> tuple[Array, Array, Array]:
     """-> Y like X [N, *, C]; mean, var [C], which carry no gradient."""
-    return _closed_form(X, gamma, beta, eps, axis)
+    if is_sharded(X, axis):
+        mean, var = batch_stats(X, axis)
+        Y = normalize(X, mean, var, gamma, beta, eps, axis)
+    else:
+        Y, mean, var = _closed_form(X, gamma, beta, eps, axis)
+    return Y, *jax.lax.stop_gradient((mean, var))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def is_sharded(X: Array, axis: Axis) -> bool:
+    """Do explicit shards cut the axis that `sample` would cut?  JAX refuses that."""
+    return jax.typeof(X).sharding.spec[spec.reduce_axes(X.ndim, axis)[0]] is not None
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 def _closed_form(
     X: Array, gamma: Array, beta: Array, eps: float, axis: Axis
 ) -> tuple[Array, Array, Array]:
@@ -37,8 +54,8 @@ def _closed_form(
 
 def forward(
     X: Array, gamma: Array, beta: Array, eps: float, axis: Axis
-) -> tuple[tuple[Array, Array, Array], Kept]:
-    """-> (Y, mean, var), and what `backward` needs: X and numbers per channel.
+) -> tuple[Three, Kept]:
+    """-> (Y, mean, var), and what `tangent` needs: X and numbers per channel.
 
     The mean is subtracted in two parts, so the output is exact however large it is:
     `rough`, that of a sample, and `rest`, what is left.  In any data `rest` is below
@@ -55,26 +72,46 @@ def forward(
     scale = gamma.reshape(shape) * inv_std
     Y = scale * D + (beta.reshape(shape) - scale * rest)  # (3) (4)
     mean, var = (rough + rest).reshape(stats_shape), var.reshape(stats_shape)
-    return (Y.astype(X.dtype), mean, var), (X, gamma, beta, rough, rest, inv_std)
+    return (Y.astype(X.dtype), mean, var), (X, scale, inv_std, rough, rest)
 
 
-def backward(
-    eps: float, axis: Axis, kept: Kept, cotangents: tuple[Array, ...]
-) -> tuple[Array, Array, Array]:
-    """-> dX, dgamma, dbeta.  X_hat is (D - rest) * inv_std, and is never stored."""
-    X, gamma, beta, rough, rest, inv_std = kept
-    dY, D = promote(cotangents[0]), promote(X) - rough
-    n = spec.values_per_channel(X.shape, axis)
-    mean_dY = channel_mean(dY, axis)
-    mean_dY_X_hat = inv_std * (channel_mean(dY * D, axis) - rest * mean_dY)
-    dbeta, dgamma = n * mean_dY, n * mean_dY_X_hat  # (7) (8)
-    scale, slope = gamma.reshape(rough.shape) * inv_std, inv_std * mean_dY_X_hat
-    dX = scale * (dY - slope * D - (mean_dY - slope * rest))  # (9) (10)
-    dgamma, dbeta = dgamma.reshape(gamma.shape), dbeta.reshape(beta.shape)
-    return dX.astype(X.dtype), dgamma.astype(gamma.dtype), dbeta.astype(beta.dtype)
+@_closed_form.defjvp
+def derivative(
+    eps: float, axis: Axis, primals: Three, tangents: Three
+) -> tuple[Three, Three]:
+    """Y, mean, var, and how they change.  The backward pass keeps X, no more."""
+    (Y, mean, var), kept = forward(*primals, eps, axis)
+    of_Y = jax.checkpoint(partial(tangent, axis), prevent_cse=False)
+    zeros = jnp.zeros_like(mean), jnp.zeros_like(var)
+    return (Y, mean, var), (of_Y(kept, *tangents), *zeros)
 
 
-_closed_form.defvjp(forward, backward)
+def tangent(axis: Axis, kept: Kept, dX: Array, dgamma: Array, dbeta: Array) -> Array:
+    """How Y changes: dX [N, *, C], dgamma, dbeta [C] -> dY like X.
+
+    JAX transposes it.  `over` becomes the sum of dY and of dY * X_hat, `channel_mean`
+    what these two take of dX.
+    """
+    X, scale, inv_std, rough, rest = kept
+    T, D = promote(dX), promote(X) - rough
+    mean_T = channel_mean(T, axis)
+    mean_T_X_hat = inv_std * (channel_mean(T * D, axis) - rest * mean_T)
+    slope = dgamma.reshape(rough.shape) - scale * mean_T_X_hat  # (8)
+    shift = dbeta.reshape(rough.shape) - scale * mean_T  # (7)
+    slope = slope * inv_std
+    dY = scale * T + over(slope, X, axis) * D  # (10)
+    dY = dY + over(shift - slope * rest, X, axis)  # (9)
+    return dY.astype(X.dtype)
+
+
+def over(v: Array, X: Array, axis: Axis) -> Array:
+    """A number per channel at every value, in two steps, as `channel_mean` takes two.
+
+    For the transpose is a sum, and two short sums beat a long one.
+    """
+    first, *_ = spec.reduce_axes(X.ndim, axis)
+    shape = (*v.shape[:first], X.shape[first], *v.shape[first + 1 :])
+    return jnp.broadcast_to(jnp.broadcast_to(v, shape), X.shape)
 
 
 def channel_mean(X: Array, axis: Axis) -> Array:
@@ -105,8 +142,7 @@ class FusedBatchNorm(BatchNorm):
     variant = "fused"
 
     def train_forward(self, X: Array, mask: Array | None, update: bool) -> Array:
-        checks.check_no_mask("fused", mask)
-        if 0 in X.shape:
+        if mask is not None or 0 in X.shape:
             return super().train_forward(X, mask, update)
         moving = self.moving_mean, self.moving_var
         *_, gamma, beta = self.operands(*moving, training=True)

@@ -15,7 +15,7 @@ from mxnet import nd
 from mxnet.ndarray import NDArray
 from mxnet.numpy import ndarray
 
-from bn_from_scratch import checks, spec
+from bn_from_scratch import spec
 from bn_from_scratch.backends.mxnet.layer import BatchNorm
 from bn_from_scratch.spec import Axis
 
@@ -214,8 +214,7 @@ class FusedBatchNorm(BatchNorm):
     variant = "fused"
 
     def train_forward(self, X: ndarray, mask: ndarray | None, update: bool) -> ndarray:
-        checks.check_no_mask("fused", mask)
-        if 0 in X.shape:
+        if mask is not None or 0 in X.shape:
             return super().train_forward(X, mask, update)
         moving = self.value("moving_mean"), self.value("moving_var")
         *_, gamma, beta = self.operands(*moving, training=True)

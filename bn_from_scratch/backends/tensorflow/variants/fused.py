@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import Tensor
 
-from bn_from_scratch import checks, spec
+from bn_from_scratch import spec
 from bn_from_scratch.backends.tensorflow.batch_norm import shape_of
 from bn_from_scratch.backends.tensorflow.layer import BatchNorm
 from bn_from_scratch.spec import Axis
@@ -134,8 +134,7 @@ class FusedBatchNorm(BatchNorm):
     variant = "fused"
 
     def train_forward(self, X: Tensor, mask: Tensor | None, update: bool) -> Tensor:
-        checks.check_no_mask("fused", mask)
-        if 0 in X.shape:
+        if mask is not None or 0 in X.shape:
             return super().train_forward(X, mask, update)
         moving = self.moving_mean, self.moving_var
         *_, gamma, beta = self.operands(*moving, training=True)

@@ -3,7 +3,8 @@
 Left to itself, every operation of the core walks through memory on its own, and
 autograd keeps what many of them made.  Here the backward pass is the closed form
 (7)-(10), which needs X and a few numbers per channel; mean and variance come from one
-walk; and the compiler of PyTorch joins the operations that are left.
+walk; and the compiler of PyTorch joins the operations that are left.  Derivatives that
+are not in (7)-(10) are left to the core.
 """
 
 import functools
@@ -13,10 +14,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import Function, once_differentiable
+from torch._C._functorch import is_legacy_batchedtensor, peek_interpreter_stack
+from torch.autograd import forward_ad
+from torch.autograd.function import Function
 
-from bn_from_scratch import checks, spec
-from bn_from_scratch.backends.torch.batch_norm import CHANNEL_AXIS, promote
+from bn_from_scratch import spec
+from bn_from_scratch.backends.torch.batch_norm import (
+    CHANNEL_AXIS,
+    batch_stats,
+    normalize,
+    promote,
+)
 from bn_from_scratch.backends.torch.layer import BatchNorm
 from bn_from_scratch.spec import Axis
 
@@ -28,6 +36,8 @@ def fused_batch_norm(
     X: Tensor, gamma: Tensor, beta: Tensor, eps: float, axis: Axis = CHANNEL_AXIS
 ) -> tuple[Tensor, Tensor, Tensor]:
     """-> Y like X [N, C, *]; mean, var [C], which carry no gradient."""
+    if is_transformed(X, gamma, beta):
+        return core(X, gamma, beta, eps, axis)
     order, sizes = three_axes(X.shape, axis)
     moved = X.permute(order)
     X_3d, gamma, beta = moved.reshape(sizes), gamma.flatten(), beta.flatten()
@@ -51,17 +61,67 @@ class ClosedForm(Function):
     def forward(
         ctx: Any, X: Tensor, gamma: Tensor, beta: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        gamma, beta = gamma.detach(), beta.detach()
-        Y, mean, var, stats = run(forward, X.detach(), gamma, beta, eps)
+        detached = X.detach(), gamma.detach(), beta.detach()
+        Y, mean, var, stats = run(forward, *detached, eps)
         ctx.save_for_backward(X, gamma, stats)
         ctx.mark_non_differentiable(mean, var)
+        ctx.eps = eps
         return Y, mean, var
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dY: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         X, gamma, stats = ctx.saved_tensors
-        return *run(backward, X.detach(), gamma, dY.detach(), stats), None
+        if is_differentiated_again(dY):
+            wanted = ctx.needs_input_grad[:3]
+            return *core_backward(X, gamma, dY, ctx.eps, wanted), None
+        return *run(backward, X.detach(), gamma.detach(), dY.detach(), stats), None
+
+
+# --- Back to the core ----------------------------------------------------------------
+
+
+def is_transformed(*tensors: Tensor) -> bool:
+    """Are we inside of a torch.func transform, or is one of these a dual number?"""
+    if peek_interpreter_stack() is not None:
+        return True
+    if torch.compiler.is_compiling():
+        return False
+    duals = (forward_ad.unpack_dual(v).tangent for v in tensors)
+    return any(tangent is not None for tangent in duals)
+
+
+def is_differentiated_again(dY: Tensor) -> bool:
+    """Does `backward` run for a second derivative, or for many dY at a time?"""
+    if torch.compiler.is_compiling():
+        return False
+    return torch.is_grad_enabled() or is_legacy_batchedtensor(dY)
+
+
+def core(
+    X: Tensor, gamma: Tensor, beta: Tensor, eps: float, axis: Axis
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `fused_batch_norm` returns, by the functions of the core."""
+    mean, var = batch_stats(X, axis)
+    Y = normalize(X, mean, var, gamma, beta, eps, axis)
+    return Y, mean.detach(), var.detach()
+
+
+def core_backward(
+    X: Tensor, gamma: Tensor, dY: Tensor, eps: float, wanted: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """-> dX, dgamma, dbeta, those that are wanted, which can be differentiated again.
+
+    Each operand is seen through a view of its own: gamma may have been made of X.
+    """
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        operands = X, gamma, torch.zeros_like(gamma)
+        pairs = zip(operands, wanted, strict=True)
+        views = X, gamma, beta = [v.view_as(v).requires_grad_(w) for v, w in pairs]
+        Y, *_ = core(X, gamma, beta, eps, CHANNEL_AXIS)
+        asked = [v for v, want in zip(views, wanted, strict=True) if want]
+        found = iter(torch.autograd.grad(Y, asked, dY, create_graph=again))
+    return tuple(next(found) if want else None for want in wanted)
 
 
 # --- The closed form: X is [A, C, B] -------------------------------------------------
@@ -156,8 +216,7 @@ class FusedBatchNorm(BatchNorm):
     variant = "fused"
 
     def train_forward(self, X: Tensor, mask: Tensor | None, update: bool) -> Tensor:
-        checks.check_no_mask("fused", mask)
-        if 0 in X.shape:
+        if mask is not None or 0 in X.shape:
             return super().train_forward(X, mask, update)
         moving = self.moving_mean, self.moving_var
         *_, gamma, beta = self.operands(*moving, training=True)

@@ -91,5 +91,5 @@ class GhostBatchNorm(BatchNorm):
         """Statistics of the batch from those of its groups.  [groups, C] -> [C]."""
         if self.variance == "mean":
             return mean.mean(0), var.mean(0)
-        mean, var, _ = pool(mean, var, mean.new_ones(len(mean)))
+        mean, var, _ = pool(mean, var, mean.new_ones(mean.shape[0]))
         return mean, var

@@ -13,6 +13,7 @@ from bn_from_scratch.backends.torch.batch_norm import (
 )
 from bn_from_scratch.backends.torch.dtypes import AtLeastFloat32
 from bn_from_scratch.backends.torch.layer import Dtype, at_least_float32
+from bn_from_scratch.backends.torch.tracing import Leaf
 from bn_from_scratch.spec import EPS, Axis
 
 
@@ -39,7 +40,7 @@ def layer_norm(
     return (gamma * X_hat + beta).to(dtype)  # (20)
 
 
-class LayerNorm(AtLeastFloat32):
+class LayerNorm(Leaf, AtLeastFloat32):
     """Layer normalization with learned scale and shift.  X [N, C, *] -> same.
 
     It knows no batch and no moving averages: training and prediction are the same.
@@ -79,6 +80,8 @@ class LayerNorm(AtLeastFloat32):
 
     def forward(self, X: Tensor) -> Tensor:
         checks.check_kind("X", X, (Tensor, Proxy), "a torch.Tensor")
+        if isinstance(X, Proxy):
+            return self.node_of(X)  # pyright: ignore
         sizes = self.num_features, self.num_dims
         checks.check_input(X.shape, X.dtype, self.feature_axis, *sizes, False)
         axes = self.axis, self.feature_axis

@@ -14,7 +14,7 @@ def pool_replicas(
     mean: Tensor, var: Tensor, n: int | Tensor, all_reduce: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`pool` of parts that lie in different replicas.  [C], [C], n -> the same."""
-    n = torch.as_tensor(n, dtype=mean.dtype, device=mean.device)
+    n = n * torch.ones((), dtype=mean.dtype, device=mean.device)
     total = all_reduce(n)  # (14)
     weight = n / total.clamp(min=1)
     whole = all_reduce(weight * mean)  # (15)
