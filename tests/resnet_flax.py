@@ -1,4 +1,4 @@
-"""ResNet-18 (He et al. 2016) in Flax, as its users write it: layers made on the way."""
+"""ResNets (He et al. 2016) in Flax, as users write them: layers made on the way."""
 
 from functools import partial
 
@@ -28,9 +28,13 @@ class Block(nn.Module):
         return nn.relu(X + Y)
 
 
-class ResNet18(nn.Module):
-    """[N, H, W, 3] -> [N, 10] logits, with 20 batch norms."""
+class ResNet(nn.Module):
+    """[N, H, W, 3] -> [N, 10] logits; `stages`: the blocks of each.
 
+    (2, 2, 2, 2) is ResNet-18, which has 20 batch norms.
+    """
+
+    stages: tuple[int, ...]
     width: int = 64
     dtype: str = "float32"
 
@@ -43,8 +47,8 @@ class ResNet18(nn.Module):
         X = conv(self.width, (7, 7), (2, 2), name="conv1")(X)
         X = nn.relu(norm(use_running_average=not train, name="bn1")(X))
         X = nn.max_pool(X, (3, 3), (2, 2), padding="SAME")
-        for stage in range(4):
-            for block in range(2):
+        for stage, blocks in enumerate(self.stages):
+            for block in range(blocks):
                 stride = 2 if stage and not block else 1
                 name = f"layer{stage + 1}_{block}"
                 args = self.width * 2**stage, stride, norm, self.dtype

@@ -390,12 +390,17 @@ def drawn(page):
 
 @pytest.fixture(scope="module")
 def looks(chromium, book, place, address):
-    """Every page looked at: {page: what was found}, at two widths, in every tab."""
-    widths = sorted(WIDTHS.values())[: 1 if place == "file" else None]
+    """Every page looked at: {page: what was found}, at two widths, in every tab.
+
+    As files, the start, and two pages with formulas, at one width.
+    """
+    widths, pages = sorted(WIDTHS.values()), soups(book)
+    if place == "file":
+        formulas = [name for name, page in pages.items() if page.select(".math")]
+        widths, pages = widths[:1], ["index.html", *formulas[:2]]
     context = chromium.new_context()
     found = {}
-    for path in sorted(book.rglob("*.html")):
-        name = path.relative_to(book).as_posix()
+    for name in pages:
         tab = context.new_page()
         tab.set_default_timeout(60_000)
         visit = Visit.of(tab)

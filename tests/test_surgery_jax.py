@@ -16,7 +16,7 @@ bn = load_or_skip("jax")
 
 from flax import linen as nn  # noqa: E402
 from flax import nnx  # noqa: E402
-from resnet_flax import ResNet18  # noqa: E402
+from resnet_flax import ResNet  # noqa: E402
 
 from bn_from_scratch import spec  # noqa: E402
 from bn_from_scratch.backends.jax.models import (  # noqa: E402
@@ -32,6 +32,10 @@ images = jnp.asarray(rng.normal(3, 2, (4, 12, 10, 3)))
 columns = jnp.asarray(rng.normal(3, 2, (8, 5)))
 KEY = jax.random.key(0)
 norm = partial(bn.builtin, None, None, dtype="float64")
+
+
+RESNET_18 = pytest.param((2, 2, 2, 2), marks=pytest.mark.slow)
+resnets = pytest.mark.parametrize("stages", [(1, 1), RESNET_18])
 
 
 def randomized(variables):
@@ -122,7 +126,7 @@ def test_ours_is_described_by_its_own_settings():
 
 
 def test_a_resnet_has_twenty():
-    found = bn.batch_norms(ResNet18(4, "float64"), images)
+    found = bn.batch_norms(ResNet((2, 2, 2, 2), 4, "float64"), images)
     assert len(found) == 20
     assert list(found)[:2] == ["bn1", "layer1_0.BatchNorm_0"]
     assert "layer2_0.shortcut_norm" in found
@@ -146,14 +150,15 @@ def test_lenet_there_and_back():
     np.testing.assert_array_equal(back.apply(again, X, training=False), before)
 
 
-def test_resnet_18_there_and_back():
-    model = ResNet18(4, "float64")
+@resnets
+def test_a_resnet_there_and_back(stages):
+    model = ResNet(stages, 4, "float64")
     variables = initialized(model, images)
     ours, written = bn.replace_batch_norm(
         model, bn.BatchNorm, images, variables=variables
     )
     found = bn.batch_norms(ours, images, written)
-    assert len(found) == 20 and not any(d.native for d in found.values())
+    assert not any(d.native for d in found.values())
     for path, before in bn.batch_norms(model, images, variables).items():
         equal(found[path].state, before.state)
         assert found[path].settings == before.settings
@@ -161,8 +166,9 @@ def test_resnet_18_there_and_back():
     equal(again, variables)
 
 
-def test_training_moves_the_statistics_as_before():
-    model = ResNet18(4, "float64")
+@resnets
+def test_training_moves_the_statistics_as_before(stages):
+    model = ResNet(stages, 4, "float64")
     variables = initialized(model, images)
     ours, written = bn.replace_batch_norm(
         model, bn.BatchNorm, images, variables=variables
@@ -223,15 +229,16 @@ def test_a_small_difference_is_refused(dtype, slightly_wrong):
 
 def test_a_module_without_variables():
     """`init` starts as the old module does: with its initializers, under our names."""
-    ours, none = bn.replace_batch_norm(ResNet18(4, "float64"), bn.BatchNorm, images)
+    model = ResNet((1, 1), 4, "float64")
+    ours, none = bn.replace_batch_norm(model, bn.BatchNorm, images)
     assert none is None
     made = ours.init(KEY, images)
     own = made["params"]["layer1_0"]
     np.testing.assert_array_equal(own["BatchNorm_1"]["gamma"], np.zeros(4))
     np.testing.assert_array_equal(own["BatchNorm_0"]["gamma"], np.ones(4))
-    theirs = ResNet18(4, "float64").init(KEY, images)
+    theirs = model.init(KEY, images)
     equal(own["Conv_1"], theirs["params"]["layer1_0"]["Conv_1"])
-    without_proof, _ = bn.replace_batch_norm(ResNet18(4, "float64"), bn.BatchNorm)
+    without_proof, _ = bn.replace_batch_norm(model, bn.BatchNorm)
     equal(without_proof.init(KEY, images), made)
 
 
@@ -524,20 +531,23 @@ def test_our_variants_fold(variant):
     assert proof.difference(before, after) < 1e-13
 
 
-def test_resnet_18_folds():
-    model = ResNet18(4, "float64")
+@resnets
+def test_a_resnet_folds(stages):
+    model = ResNet(stages, 4, "float64")
     variables = initialized(model, images)
+    norms = bn.batch_norms(model, images)
     folded, written = bn.fold_batch_norm(model, images, variables)
     before, after = (
         predicted(model, variables, images),
         predicted(folded, written, images),
     )
     assert proof.difference(before, after) < 1e-13
-    assert len(jax.tree.leaves(written)) == 20 * 2 + 2
+    assert len(jax.tree.leaves(written)) == len(norms) * 2 + 2
 
 
-def test_fold_after_replace():
-    model = ResNet18(4, "float64")
+@resnets
+def test_fold_after_replace(stages):
+    model = ResNet(stages, 4, "float64")
     variables = initialized(model, images)
     ours, written = bn.replace_batch_norm(
         model, bn.BatchNorm, images, variables=variables

@@ -221,8 +221,10 @@ def test_what_was_replaced_trains():
     assert_same_state(values(again), values(model))
 
 
-def zoo(dtype):
-    model = vision.resnet18_v1(classes=7)
+def zoo(dtype, layers=(1, 1)):
+    """A ResNet of the model zoo, of so many blocks in each stage."""
+    widths = [64, 64, 128, 256, 512][: len(layers) + 1]
+    model = vision.ResNetV1(vision.BasicBlockV1, layers, widths, classes=7)
     model.initialize(mxnet.init.Xavier())
     model(mxnet.np.zeros((1, 3, 32, 32)))
     model.cast("float64")
@@ -230,10 +232,14 @@ def zoo(dtype):
     return model
 
 
-def test_resnet_18_of_the_model_zoo():
-    model = zoo("float64")
+RESNET_18 = pytest.param((2, 2, 2, 2), 20, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("layers", "norms"), [((1, 1), 6), RESNET_18])
+def test_a_resnet_of_the_model_zoo(layers, norms):
+    model = zoo("float64", layers)
     ours = bn.replace_batch_norm(model, bn.BatchNorm, IMAGES)
-    assert kinds(bn, ours) == ["BatchNorm"] * 20
+    assert kinds(bn, ours) == ["BatchNorm"] * norms
     assert type(ours.features[5][0].downsample[1]) is bn.BatchNorm
     assert_same_state(values(ours), values(model))
     Y = predict(model, IMAGES)

@@ -179,7 +179,10 @@ def test_fit_on_replicas_is_fit_on_one():
             np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
+FOUR = pytest.param(4, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("replicas", [2, FOUR])
 def test_in_a_process_with_devices(replicas):
     answer = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-k", "not process", __file__],
