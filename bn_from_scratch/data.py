@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from bn_from_scratch import garments
+from bn_from_scratch.download import Download, GaveUp
 
 with warnings.catch_warnings():  # tqdm's, in a notebook without ipywidgets
     warnings.simplefilter("ignore")
@@ -185,11 +186,15 @@ def _read(name: str, folder: Path) -> bytes:
             f"Fetch it from {MIRRORS[0]}{name}, or let {VARIABLE} name another folder, "
             "or unset it to have the files downloaded"
         )
-    blob = (folder / name).read_bytes()
-    if (found := hashlib.sha256(blob).hexdigest()) != digest:
+    with open(folder / name, "rb") as file:
+        length = os.fstat(file.fileno()).st_size
+        blob = file.read(size) if length == size else b""
+        file.seek(0)  # another file may be huge: it is looked at piece by piece
+        check = hashlib.sha256(blob) if blob else hashlib.file_digest(file, "sha256")
+    if (found := check.hexdigest()) != digest:
         raise ValueError(
             f"{name} must have {size} bytes and the SHA-256 {digest}; the file in "
-            f"{str(folder)!r} has {len(blob)} bytes and the SHA-256 {found}. Delete it "
+            f"{str(folder)!r} has {length} bytes and the SHA-256 {found}. Delete it "
             f"and fetch it again from {MIRRORS[0]}{name}, or let {VARIABLE} name "
             "another folder"
         )
@@ -219,14 +224,19 @@ def _download(names: list[str], folder: Path) -> None:
     """
     failures = _unusable(names[0])
     usable = [mirror for mirror in MIRRORS if mirror not in failures]
-    settings = {"progressbar": True, "chunk_size": 2**16, "timeout": TIMEOUT}
-    http: Any = pooch.HTTPDownloader(**settings)  # not of the type that pooch declares
     for name in names:
+        size, digest = FILES[name]
         for mirror in usable * 2:  # a transfer that broke deserves a second try
+            if mirror not in usable:
+                continue
+            http: Any = Download(size, TIMEOUT)  # not of the type that pooch declares
             try:
-                digest = f"sha256:{FILES[name][1]}"
-                pooch.retrieve(mirror + name, digest, name, folder, downloader=http)
+                known = f"sha256:{digest}"
+                pooch.retrieve(mirror + name, known, name, folder, downloader=http)
                 break
+            except GaveUp as error:  # it will be no faster for the next file
+                failures[mirror] = str(error)
+                usable.remove(mirror)
             except OSError as error:
                 failures[mirror] = type(error).__name__
             except ValueError:

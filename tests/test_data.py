@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import os
 import re
+import resource
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +77,8 @@ def _is_small(dataset):
 
 class Mirror(http.server.BaseHTTPRequestHandler):
     """/KIND/name: good, cut (half the bytes), lying (other bytes), gone (404), hung
-    (never answers), stuck (answers, sends nothing), flaky (cut the first time)."""
+    (never answers), stuck (answers, sends nothing), flaky (cut the first time), drip
+    (a byte now and then), slow (its header so), flood (bytes without end)."""
 
     def do_HEAD(self):
         self._answer(send=False)
@@ -94,6 +96,14 @@ class Mirror(http.server.BaseHTTPRequestHandler):
             self.send_error(404)
             return
         blob = BLOBS[name]
+        if send and kind in ("drip", "slow", "flood"):
+            self.server.sent.append((kind, name))
+            start = b"HTTP/1.0 200 OK\r\n" + b"\r\n" * (kind != "slow")
+            self.wfile.write(start)
+            piece = bytes(2**14) if kind == "flood" else b"X"
+            while not self.server.over.wait(0 if kind == "flood" else 0.05):
+                self.wfile.write(piece)
+            return
         self.send_response(200)
         self.send_header("Content-Length", str(len(blob)))
         self.end_headers()
@@ -348,6 +358,44 @@ def test_downloads_at_once_do_not_hurt_each_other(home, mirrors):
         loads = [pool.submit(data.load, "fashion-mnist") for _ in range(4)]
         assert all(_is_small(load.result()) for load in loads)
     assert {path.name for path in home.iterdir()} == set(BLOBS)
+
+
+@pytest.mark.parametrize(("kind", "came"), [("drip", r"\d"), ("slow", "0")])
+def test_a_mirror_that_is_too_slow_is_given_up(home, mirrors, monkeypatch, kind, came):
+    """Each byte comes well within the timeout; all of them would take minutes."""
+    sent = mirrors(kind, "good")
+    monkeypatch.setattr(data, "TIMEOUT", 1)
+    start = time.monotonic()
+    assert _is_small(data.load("fashion-mnist"))
+    assert time.monotonic() - start < 10
+    assert [name for which, name in sent if which == kind] == [TRAIN_IMAGES]
+    mirrors(kind)
+    size = len(BLOBS[TRAIN_IMAGES])
+    (home / TRAIN_IMAGES).unlink()
+    words = rf"sent {came}+ of {size:,} bytes in 1 s"
+    with pytest.raises(ConnectionError, match=rf"{kind}/ \({words}\); download it by"):
+        data.load("fashion-mnist")
+    assert {path.name for path in home.iterdir()} == set(BLOBS) - {TRAIN_IMAGES}
+
+
+def test_a_mirror_that_sends_too_much_is_given_up(home, mirrors):
+    sent = mirrors("flood")
+    size = len(BLOBS[TRAIN_IMAGES])
+    words = rf"flood/ \(sent more than the {size:,} bytes it has\); download it by"
+    with pytest.raises(ConnectionError, match=words):
+        data.load("fashion-mnist")
+    assert sent == [("flood", TRAIN_IMAGES)]
+    assert list(home.iterdir()) == []
+
+
+def test_a_wrong_file_is_not_read_whole(home):
+    _fill(home)
+    with open(home / TRAIN_LABELS, "r+b") as file:
+        file.truncate(2**27)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="has 134217728 bytes"):
+        data.load()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**16
 
 
 # Batches.
