@@ -230,6 +230,15 @@ def check_ghost_input(shape: Shape, axis: Axis, ghost_size: int, mask: Any) -> N
         )
 
 
+def check_recomputation(follows_averages: bool) -> None:
+    """Raise ValueError if the output depends on what the first run has moved."""
+    if follows_averages:
+        raise ValueError(
+            "a recomputation of renorm must see the averages of its first run, which "
+            "moved them: give update=False, or keep it out of tf.recompute_grad"
+        )
+
+
 def check_no_mask(variant: str, mask: Any) -> None:
     if mask is not None:
         raise ValueError(f"{variant} batch norm takes no mask")

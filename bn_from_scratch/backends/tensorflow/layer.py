@@ -29,6 +29,7 @@ from bn_from_scratch.backends.tensorflow.options import (
     Regularizer,
 )
 from bn_from_scratch.backends.tensorflow.protocol import initializer_of
+from bn_from_scratch.backends.tensorflow.recomputation import recomputing
 from bn_from_scratch.backends.tensorflow.registry import register
 from bn_from_scratch.spec import EPS, MOMENTUM, Axis
 
@@ -59,6 +60,7 @@ class BatchNorm(Door):
     what is kept, those under Forward and Steps are what a variant overrides.
     """
 
+    follows_averages: bool = False  # does Y in training depend on those it moves?
     num_features: int | tuple[int, ...] | None
     num_dims: int | None
     axis: Axis
@@ -169,11 +171,17 @@ class BatchNorm(Door):
         mask: Tensor | None = None,
         update: bool = True,
     ) -> Tensor:
-        """`mask`: valid positions.  `update=False` leaves the moving averages alone."""
+        """`mask`: valid positions.  `update=False` leaves the moving averages alone.
+
+        So does the second run of tf.recompute_grad: a batch counts once.
+        """
         training = training and not self.is_fixed()
         X, mask = self.let_in(X, training, mask)
         if mask is not None:
             X = stats.clear_padding(X, mask)
+        if training and update and recomputing():
+            checks.check_recomputation(self.follows_averages)
+            update = False  # the first run has counted this batch
         if training:
             return self.train_forward(X, mask, update)
         return self.eval_forward(X, mask)

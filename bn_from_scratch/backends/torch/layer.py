@@ -22,6 +22,7 @@ from bn_from_scratch.backends.torch.batch_norm import (
     update_moving,
 )
 from bn_from_scratch.backends.torch.dtypes import AtLeastFloat32
+from bn_from_scratch.backends.torch.recomputation import recomputing
 from bn_from_scratch.backends.torch.tracing import Leaf
 from bn_from_scratch.spec import EPS, MOMENTUM, Axis
 
@@ -192,7 +193,10 @@ class BatchNorm(Leaf, AtLeastFloat32):
     def forward(
         self, X: Tensor, mask: Tensor | None = None, update: bool = True
     ) -> Tensor:
-        """`mask`: valid positions.  `update=False` leaves the moving averages alone."""
+        """`mask`: valid positions.  `update=False` leaves the moving averages alone.
+
+        So does the second run of torch.utils.checkpoint: a batch counts once.
+        """
         checks.check_kind("X", X, (Tensor, Proxy), "a torch.Tensor")
         if isinstance(X, Proxy):
             return self.node_of(X, mask=mask, update=update)  # pyright: ignore
@@ -208,7 +212,7 @@ class BatchNorm(Leaf, AtLeastFloat32):
             mask = mask.reshape(shape).to(torch.bool)
             X = stats.clear_padding(X, mask)
         if training:
-            return self.train_forward(X, mask, update)
+            return self.train_forward(X, mask, update and not recomputing())
         return self.eval_forward(X, mask)
 
     def train_forward(self, X: Tensor, mask: Tensor | None, update: bool) -> Tensor:

@@ -66,6 +66,7 @@ class BatchRenorm(BatchNorm):
     """
 
     variant = "renorm"
+    follows_averages = True
     r_max: Limit | None
     d_max: Limit | None
     r_min: Limit | None

@@ -13,6 +13,7 @@ from bn_from_scratch.backends.torch.layer import (
     LayerOptions,
     Operands,
 )
+from bn_from_scratch.backends.torch.recomputation import FirstRuns, recomputing
 from bn_from_scratch.checks import Limit
 from bn_from_scratch.spec import EPS, MOMENTUM
 
@@ -67,6 +68,7 @@ class BatchRenorm(BatchNorm):
     d_max: Limit
     r_min: Limit
     renorm_momentum: float | None
+    first_runs: FirstRuns
     num_updates: Tensor
     renorm_mean: Tensor
     renorm_std: Tensor
@@ -90,7 +92,7 @@ class BatchRenorm(BatchNorm):
         limits = checks.renorm_limits(r_max, d_max, r_min, renorm_clipping)
         self.r_max, self.d_max, self.r_min = limits
         checks.check_momentum("renorm_momentum", renorm_momentum)
-        self.renorm_momentum = renorm_momentum
+        self.renorm_momentum, self.first_runs = renorm_momentum, FirstRuns()
         self.add_scalar("num_updates")
         if renorm_momentum is not None:
             self.add_statistic("renorm_mean", 0)
@@ -99,10 +101,17 @@ class BatchRenorm(BatchNorm):
     def operands(self, mean: Tensor, var: Tensor, training: bool) -> Operands:
         mean, var, gamma, beta = super().operands(mean, var, training)
         if training:
-            likeness = self.likeness()
-            r, d = renorm_factors(mean, var, *likeness, self.eps, *self.limits())
+            r, d = self.factors(mean, var)
             gamma, beta = scale_and_shift(gamma, beta, r, d)
         return mean, var, gamma, beta
+
+    def factors(self, mean: Tensor, var: Tensor) -> tuple[Tensor, ...]:
+        """r and d; in a recomputation the same again, though the averages moved."""
+        if recomputing():
+            return self.first_runs.of(mean)
+        likeness = self.likeness()
+        r, d = renorm_factors(mean, var, *likeness, self.eps, *self.limits())
+        return self.first_runs.note(mean, (r, d))
 
     def likeness(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation that r and d lead to."""
