@@ -229,12 +229,16 @@ def test_a_subclass_is_named_and_not_carried(tmp_path):
 
 
 def test_what_a_layer_does_in_training_beside_is_told(tmp_path):
-    load_or_skip("tensorflow")
+    bn = load_or_skip("tensorflow")
     import keras
 
-    norm = keras.layers.BatchNormalization(name="bn", synchronized=True)
-    keras.Sequential([keras.Input((3,)), norm]).save(tmp_path / "a.keras")
-    assert files.read(tmp_path / "a.keras").left == ("bn.synchronized",)
+    norms = [
+        keras.layers.BatchNormalization(name="bn", synchronized=True),
+        bn.BatchNorm(momentum=None, name="ours"),
+    ]
+    keras.Sequential([keras.Input((3,)), *norms]).save(tmp_path / "a.keras")
+    left = files.read(tmp_path / "a.keras").left
+    assert {"bn.synchronized", "ours.momentum=None"} < {*left}
 
 
 def test_arrays_in_the_names_of_keras(tmp_path):
@@ -344,6 +348,12 @@ def test_a_whole_model_of_keras_2(name, tmp_path):
     np.testing.assert_array_equal(state["moving_var"], expected)
     report = port(path, "torch", tmp_path / "a.pt")
     assert report.kind == "batch norms: 7"
+    assert report.notes[-1] == (
+        "the stored variance is carried as it is: that of Keras 2 is n/(n-1) times the "
+        "biased one in fused layers, and in others not"
+    )
+    with pytest.raises(ValueError, match=r"^Keras 2 stores the unbiased variance in "):
+        port(path, "torch", tmp_path / "b.pt", values=8)
 
 
 @pytest.mark.parametrize("chunk", [None, 3])
@@ -357,6 +367,7 @@ def test_weights_of_keras_2_say_no_eps(chunk, tmp_path):
 def test_the_h5_that_keras_3_writes(wrapped, tmp_path):
     model, expected = wrapped
     model.save(tmp_path / "a.h5")
+    assert not files.read(tmp_path / "a.h5").mixed
     found = [norm.eps for norm in files.read(tmp_path / "a.h5").norms.values()]
     assert sorted(map(str, found)) == sorted(map(str, expected.values()))
 

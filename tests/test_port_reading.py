@@ -434,6 +434,20 @@ def test_our_settings_are_found_in_a_checkpoint(tmp_path):
     assert files.read(tmp_path / "b.ckpt").norms["bn"].eps == 1e-3
 
 
+def test_the_state_of_an_nnx_module(tmp_path):
+    load_or_skip("jax")
+    from flax import serialization
+
+    gamma, beta, mean, var = state().values()
+    norm = {"bias": beta, "mean": mean, "scale": gamma, "var": var}
+    tree = {"blocks": {"0": norm}, "fc": {"kernel": np.ones((3, 2))}}
+    path = tmp_path / "a.msgpack"
+    path.write_bytes(serialization.msgpack_serialize(tree))
+    found = files.read(path)
+    np.testing.assert_array_equal(found.norms["blocks.0"].state["moving_var"], var)
+    assert list(found.others) == ["fc.weight"]
+
+
 def test_variables_are_found_in_a_checkpoint_of_flax(tmp_path):
     load_or_skip("jax")
     from flax import serialization

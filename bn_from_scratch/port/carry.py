@@ -166,7 +166,12 @@ def _notes(found, wanted, out, values, assumed):
         for content in (found, wanted)
         for norm in content.norms.values()
     }
-    if len(corrections) == 2 and values is None:
+    if found.mixed:
+        notes.append(
+            "the stored variance is carried as it is: that of Keras 2 is n/(n-1) times "
+            "the biased one in fused layers, and in others not"
+        )
+    elif len(corrections) == 2 and values is None:
         notes.append(
             "the stored variance is carried as it is, so that predictions stay; "
             "PyTorch's is n/(n-1) times that of the others (--values n translates it)"

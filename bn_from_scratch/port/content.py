@@ -80,6 +80,7 @@ class Content:
     left: tuple[str, ...] = ()
     unknown: dict[str, str] = field(default_factory=dict)
     narrow: tuple[str, ...] = ()
+    mixed: bool = False  # Keras 2: the stored variance may be in either convention
 
     @property
     def dtype(self) -> str:

@@ -85,6 +85,11 @@ def translated_variances(
     if unknown := [path for path in counts if path not in content.norms]:
         known = ", ".join(content.norms)
         raise ValueError(f"there is no batch norm {unknown[0]}; there are {known}")
+    if content.mixed and any(n is not None for n in counts.values()):
+        raise ValueError(
+            "Keras 2 stores the unbiased variance in its fused layers and the biased "
+            "one in others; its file does not say which, so it is carried as it is"
+        )
     found = {}
     for path, norm in content.norms.items():
         var, n = norm.state["moving_var"], counts.get(path)

@@ -1,6 +1,7 @@
 """Flax: `flax.serialization.to_bytes(variables)`, a tree of {"params", "batch_stats"}.
 
-The same tree, flattened by dots, is what a .safetensors of Flax holds.
+The same tree, flattened by dots, is what a .safetensors of Flax holds.  Of nnx, which
+has no collections, a pure dict (`nnx.to_pure_dict`) is read.
 """
 
 from dataclasses import replace
@@ -23,6 +24,8 @@ def read(path: Path) -> Content:
 
     with reading.door("Flax cannot read it"):
         tree: Any = serialization.msgpack_restore(Path(path).read_bytes())
+    if nnx := _of_nnx(tree):
+        return names.split(nnx, FRAMEWORK)
     variables, beside = _variables(tree)
     content = from_flat(names.unique(_leaves(variables)))
     return replace(content, left=(*content.left, *beside))
@@ -47,6 +50,20 @@ def save_model(trainer: Any, path: Path) -> None:
     from flax import serialization
 
     Path(path).write_bytes(serialization.to_bytes(trainer.variables))
+
+
+def _of_nnx(tree):
+    """{dotted path: array} of the state of an nnx module; {} for anything else.
+
+    Its statistics stand beside the parameters, not in collections.
+    """
+    if not isinstance(tree, dict) or tree.keys() & {*KINDS}:
+        return {}
+    flat = names.unique(_leaves(tree))
+    if any(f".{kind}." in f".{name}" for name in flat for kind in KINDS):
+        return {}
+    statistics, layers = {*words.NAMES[FRAMEWORK][2:]}, names.by_layer(flat).values()
+    return flat if any(statistics <= own.keys() for own in layers) else {}
 
 
 def _variables(tree):

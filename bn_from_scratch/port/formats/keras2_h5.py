@@ -12,7 +12,7 @@ from bn_from_scratch.port import names
 from bn_from_scratch.port.content import Content
 from bn_from_scratch.port.formats import hdf5, keras_config, keras_h5
 
-LAYERS, WEIGHTS = "layer_names", "weight_names"
+LAYERS, WEIGHTS, VERSION = "layer_names", "weight_names", "keras_version"
 MODEL = "model_weights"  # where a whole model has them; weights alone are at the top
 
 
@@ -46,7 +46,8 @@ def content(file: Any, size: int, said: keras_config.Description) -> Content:
     left = [
         f"{path}.{name}" for path in norms for name in keras_h5.extras(described[path])
     ]
-    return replace(found, norms=norms, left=(*found.left, *left))
+    mixed = hdf5.text(top.attrs.get(VERSION, "2"))[:1] < "3"
+    return replace(found, norms=norms, left=(*found.left, *left), mixed=mixed)
 
 
 def _top(file):

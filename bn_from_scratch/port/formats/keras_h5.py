@@ -70,8 +70,10 @@ def norm_of(
 
 
 def extras(said: keras_config.Description) -> list[str]:
-    """What a layer of Keras does in training beside plain batch normalization."""
-    return [name for name in EXTRAS if said.get("config", {}).get(name)]
+    """What a layer does in training beside plain batch normalization."""
+    config = said.get("config", {})
+    pooled = ["momentum=None"] * (config.get("momentum", 0) is None)
+    return pooled + [name for name in EXTRAS if config.get(name)]
 
 
 def _is_norm(kind, said, arrays):
