@@ -179,6 +179,36 @@ def test_two_of_one_name_that_differ_are_not_told_apart(tmp_path):
     assert keras_config.only_norm(deep) == {}
 
 
+def test_a_description_is_of_one_layer(tmp_path):
+    """Two of one name, and one of them described: which one, no one can say."""
+    load_or_skip("tensorflow")
+    import keras
+
+    @keras.saving.register_keras_serializable("test")
+    class Twice(keras.layers.Layer):
+        def __init__(self, given=None, **named):
+            super().__init__(**named)
+            norm = keras.layers.BatchNormalization
+            self.a = given or norm(epsilon=1e-5, name="bn")
+            self.more = [norm(epsilon=9e-5, name="bn")]
+
+        def build(self, shape):
+            self.a.build(shape)
+            self.more[0].build(shape)
+
+        def call(self, X):
+            return self.more[0](self.a(X))
+
+        def get_config(self):
+            given = keras.saving.serialize_keras_object(self.a)
+            return super().get_config() | {"given": given}
+
+    X = keras.Input((3,))
+    keras.Model(X, Twice(name="twice")(X)).save(tmp_path / "a.keras")
+    expected = {"twice.a": None, "twice.more.batch_normalization": None}
+    assert eps_of(tmp_path / "a.keras") == expected
+
+
 def test_what_an_optimizer_has_is_no_batch_norm(tmp_path):
     """Its vectors are as long as theirs."""
     load_or_skip("tensorflow")

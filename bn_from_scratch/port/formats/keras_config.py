@@ -52,17 +52,22 @@ def within(said: Description) -> list[Description]:
 
 
 def find(
-    said: Description, key: str, name: str | None = None, container: str | None = None
+    said: Description,
+    key: str,
+    name: str | None = None,
+    count: int = 1,
+    container: str | None = None,
 ) -> Description:
     """The description of the layer in a group of an HDF5 file; {} if there is none.
 
     said: that of the layer that holds it.  key: the group's own name: the attribute, or
-    a place in a list.  name: the layer's.  container: the attribute that is the list.
+    a place in a list.  name: the layer's, which `count` of those that are held have.
+    container: the attribute that is the list.
     """
     if not said:
         return {}
     if name is not None:
-        return by_name(said, name)
+        return by_name(said, name, count)
     config = said["config"] if isinstance(said["config"], dict) else {}
     if container is not None:
         return _by_place(_found(config.get(container))).get(key, {})
@@ -70,14 +75,15 @@ def find(
     return found if _is_description(found) else {}
 
 
-def by_name(said: Description, name: str) -> Description:
-    """The nearest description of this name; {} for none, or several that differ."""
+def by_name(said: Description, name: str, count: int = 1) -> Description:
+    """The nearest description of this name; {} for fewer than `count`, or several that
+    differ."""
     level = within(said)
     while level:
         found = [inner for inner in level if name_of(inner) == name]
         if found:
             same = all(settings(inner) == settings(found[0]) for inner in found)
-            return found[0] if same else {}
+            return found[0] if same and len(found) >= count else {}
         level = [inner for outer in level for inner in within(outer)]
     return {}
 

@@ -4,6 +4,7 @@ A batch norm has gamma, beta, moving mean, moving variance; with center=False or
 scale=False three of them, and only a description of the layer says which is absent.
 """
 
+from collections import Counter
 from typing import Any
 
 from bn_from_scratch.port import floats, names, words
@@ -120,14 +121,15 @@ def _present(path, said, arrays, absent):
     return [name for name in NEUTRAL if name not in missing]
 
 
-def _layers(group, size, said, path=(), container=None):
+def _layers(group, size, said, path=(), container=None, counts=None):
     """The layers that have arrays, in the order of the file: the group, the path, and
     (the class, the arrays, the description).
 
     said: the description of what the group holds.  container: the name of the list
-    that the group is.  A layer is known by its name where a model holds it, else by its
-    place.
+    that the group is.  counts: of the names of what the layer holds.  A layer is known
+    by its name where a model holds it, else by its place.
     """
+    counts = counts or Counter(_names_in(group))
     own = hdf5.child(group, "vars")
     if own is not None and len(own) and all(map(str.isdigit, own)):
         arrays = [hdf5.array(own, key, size) for key in sorted(own, key=int)]
@@ -139,12 +141,24 @@ def _layers(group, size, said, path=(), container=None):
             continue
         if (inner := hdf5.child(child, "vars")) is None:  # a list
             place = path if key == LAYERS else (*path, key)
-            yield from _layers(child, size, said, place, key)
+            yield from _layers(child, size, said, place, key, counts)
             continue
         name = inner.attrs.get("name")
-        found = keras_config.find(said, key, name, container)
+        found = keras_config.find(said, key, name, counts[name], container)
         if container == LAYERS:
             name = name or (keras_config.name_of(found) if found else key)
         else:
             name = key
         yield from _layers(child, size, found, (*path, name))
+
+
+def _names_in(group):
+    """The names of the layers that one holds, itself or in lists; None for no name."""
+    for key in group:
+        child = hdf5.child(group, key)
+        if key == "vars" or child is None:
+            continue
+        if (inner := hdf5.child(child, "vars")) is None:
+            yield from _names_in(child)
+        else:
+            yield inner.attrs.get("name")
