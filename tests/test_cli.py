@@ -495,6 +495,16 @@ def test_a_reader_who_goes_away():
     assert process.returncode == 141
 
 
+def test_records_of_nan_are_told_in_our_words(tmp_path, capsys):
+    path = tmp_path / "a.npz"
+    values = {"X": np.full((4, 3), np.nan), "Y": np.full((4, 3), 1e308)}
+    np.savez(path, **values, eps=np.array(np.inf))
+    run("diagnose", path, path, "--json")
+    out, error = capsys.readouterr()
+    assert error == ""
+    json.loads(out, parse_constant=pytest.fail)  # it is called for NaN and Infinity
+
+
 def test_variants_as_json(capsys):
     assert run("variants", "--json") == 0
     found = json.loads(capsys.readouterr().out)

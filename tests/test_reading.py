@@ -244,3 +244,34 @@ def test_a_folder_or_a_pipe_for_a_file(read, tmp_path):
         with pytest.raises(OSError) as raised:
             read(tmp_path / name)
         assert str(raised.value) == f"a file is wanted; {tmp_path / name} {what}"
+
+
+def test_links_that_make_a_tree_without_end(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "a.weights.h5"
+    with h5py.File(path, "w") as file:  # 10 to the power of 30 places
+        inner = file.create_group("g")
+        for i in range(30):
+            group = file.create_group(f"g{i}")
+            for key in range(10):
+                group[f"{key}"] = inner
+            inner = group
+    message = refusal(files.read, path)
+    assert message.startswith(f"{path} cannot be carried: /g")
+    assert message.endswith(" has two places in the file")
+    with h5py.File(path, "w") as file:
+        values = file.create_dataset("v", data=np.zeros(MB, np.uint8))
+        for i in range(1000):
+            file[f"layers/bn{i}/vars/0"] = values
+    message = refusal(files.read, path)
+    assert message.endswith(" has two places in the file")
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0)])
+def test_a_record_of_nothing(shape, tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, X=np.zeros(shape), Y=np.zeros(shape))
+    message = f"X must have values; step1.X has shape {shape}"
+    assert refusal(recording.load, path) == (
+        f"{path} is no record of a batch norm: {message}"
+    )

@@ -11,6 +11,7 @@ import argparse
 import io
 import os
 import sys
+import warnings
 from typing import Any
 
 import bn_from_scratch
@@ -30,10 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # what it cannot show is escaped
             stream.reconfigure(errors="backslashreplace")
     try:
-        status = args.run(args)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return status
+        return _run(args)
     except BrokenPipeError:
         _discard_output()
         say("bn: whoever reads the output stopped before its end")
@@ -50,6 +48,17 @@ def main(argv: list[str] | None = None) -> int:
         fault = f"{type(error).__name__}: {error}".removesuffix(": ")
         say(f"bn: error: {fault}; a fault of bn: {TRACEBACK}=1 shows where")
         return CANNOT
+
+
+def _run(args):
+    """The status of the command; what cannot be printed is known before it ends."""
+    with warnings.catch_warnings():
+        if not sys.warnoptions:  # of NumPy: NaN of a file is told in words of ours
+            warnings.simplefilter("ignore", RuntimeWarning)
+        status = args.run(args)
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return status
 
 
 def _discard_output():

@@ -159,6 +159,9 @@ def _check_shapes(recording, prefix):
         if X.ndim < 2:
             key = f"{prefix}{event.name}.X"
             raise ValueError(f"X must be [N, C, *]; {key} has shape {X.shape}")
+        if not X.size:
+            key = f"{prefix}{event.name}.X"
+            raise ValueError(f"X must have values; {key} has shape {X.shape}")
         C = recording.num_features
         for name, value in event.values.items():
             wanted = (C,) if name not in IMAGES else (X.shape[0], C, *X.shape[2:])

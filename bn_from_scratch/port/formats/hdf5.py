@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from bn_from_scratch import reading
+
 HEAP = b"GCOL\x01\0\0\0"  # how a heap of strings begins
 
 
@@ -24,6 +26,34 @@ def check_heaps(blob: bytes) -> None:
             if step < 16:
                 raise ValueError("HDF5 cannot read it: a heap of strings is broken")
             place += step
+
+
+def check_tree(file: Any, path: Any) -> None:
+    """Raise ValueError where a group or an array has two places in the file.
+
+    A few links could make a tree without end, or of any size. TooLarge where the arrays
+    together have more bytes than the limit.
+    """
+    import h5py
+    from h5py import h5o
+
+    size, left = 0, [file["/"]]
+    seen = {h5o.get_info(left[0].id).addr}
+    while left:
+        group = left.pop()
+        for key in group:
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                continue
+            found = group[key]
+            address = h5o.get_info(found.id).addr
+            if address in seen:
+                raise ValueError(f"{found.name} has two places in the file")
+            seen.add(address)
+            if isinstance(found, h5py.Group):
+                left.append(found)
+            elif isinstance(found, h5py.Dataset):
+                size += found.nbytes
+    reading.check_size(size, f"{path}, unpacked,")
 
 
 def child(group: Any, key: str, kind: Any = None) -> Any:

@@ -29,6 +29,7 @@ def read(path: Path, absent: str | None = None) -> Content:
         reading.door("HDF5 cannot read it", ValueError),
         h5py.File(io.BytesIO(blob)) as file,
     ):
+        hdf5.check_tree(file, path)
         if keras2_h5.is_one(file):
             return keras2_h5.content(file, len(blob), _model_config(file))
         said = file.attrs.get(settings.KEY)
