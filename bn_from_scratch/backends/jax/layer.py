@@ -25,6 +25,7 @@ from bn_from_scratch.backends.jax.batch_norm import (
     update_moving,
 )
 from bn_from_scratch.backends.jax.signatures import sign
+from bn_from_scratch.backends.jax.symbols import values_per_channel
 from bn_from_scratch.spec import EPS, MOMENTUM, Axis
 
 # A number, or a function of key, shape and dtype.
@@ -216,7 +217,7 @@ class BatchNorm(nn.Module):
             return nothing, nothing, 0
         if mask is not None:
             return stats.masked_stats(X, mask, self.axis)
-        n = spec.values_per_channel(X.shape, self.axis)
+        n = values_per_channel(X, self.axis)
         return *batch_stats(X, self.axis), n
 
     def normalize(

@@ -61,6 +61,8 @@ class BatchNorm(Leaf, AtLeastFloat32):
     correction: 1 stores the unbiased variance.  statistics: "batch" predicts with those
     of the batch.  frozen: "affine" fixes gamma and beta; "all" the statistics too.
     *_initializer: a number, or a function that fills a tensor (torch.nn.init).
+    `torch.optim.swa_utils.update_bn` sees PyTorch's own layers alone, and passes these
+    by in silence: `bn.reestimate` does its work.
 
     >>> layer = bn.BatchNorm(num_features=3)
     >>> layer(torch.rand(8, 3, 4, 4)).shape

@@ -20,6 +20,7 @@ from bn_from_scratch.backends.jax.batch_norm import (
     promote,
 )
 from bn_from_scratch.backends.jax.layer import BatchNorm
+from bn_from_scratch.backends.jax.symbols import values_per_channel
 from bn_from_scratch.spec import Axis
 
 SAMPLE = 16  # one example in 16 gives the rough mean
@@ -148,5 +149,5 @@ class FusedBatchNorm(BatchNorm):
         *_, gamma, beta = self.operands(*moving, training=True)
         Y, mean, var = fused_batch_norm(X, gamma, beta, self.eps, self.axis)
         if update:
-            self.move(mean, var, spec.values_per_channel(X.shape, self.axis))
+            self.move(mean, var, values_per_channel(X, self.axis))
         return Y

@@ -6,13 +6,19 @@ mean is too large and no sum too long.  No array of X's size is ever float64.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 from tensorflow import Tensor
+from tensorflow.python.eager.forwardprop_util import pack_tangents
 
 from bn_from_scratch import spec
-from bn_from_scratch.backends.tensorflow.batch_norm import shape_of
+from bn_from_scratch.backends.tensorflow.batch_norm import (
+    batch_stats,
+    normalize,
+    shape_of,
+)
 from bn_from_scratch.backends.tensorflow.layer import BatchNorm
 from bn_from_scratch.spec import Axis
 
@@ -23,6 +29,11 @@ def fused_batch_norm(
     X: Tensor, gamma: Tensor, beta: Tensor, eps: float, axis: Axis = CHANNEL_AXIS
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalize by the batch.  X [N, *, C] -> Y like X; mean, var [C], no gradient."""
+    gamma, beta = map(tf.convert_to_tensor, (gamma, beta))
+    if pack_tangents([X, gamma, beta]).tangents:  # under a ForwardAccumulator
+        mean, var = batch_stats(X, axis)
+        Y = normalize(X, mean, var, gamma, beta, eps, axis)
+        return Y, tf.stop_gradient(mean), tf.stop_gradient(var)
     forward, backward = kernels(tuple(X.shape), axis)
 
     @tf.custom_gradient
@@ -30,18 +41,44 @@ def fused_batch_norm(
         # Else the tape also differentiates the kernel, and keeps all that this needs.
         Y, mean, var = forward(*map(tf.stop_gradient, (X, gamma, beta)), eps)
 
-        def gradient(dY, *no_gradient):
-            message = "mean and var are constants to this backward pass"
-            once = functools.partial(tf.raw_ops.PreventGradient, message=message)
-            return tuple(once(input=v) for v in backward(dY, X, gamma, mean, var, eps))
+        @tf.custom_gradient
+        def derivative(dY, X, gamma):
+            operands = map(tf.stop_gradient, (dY, X, gamma))
+            return backward(*operands, mean, var, eps), second(dY, X, gamma, eps, axis)
 
-        return (Y, mean, var), gradient
+        return (Y, mean, var), lambda dY, *no_gradient: derivative(dY, X, gamma)
 
-    three: Any = normalized(X, *map(tf.convert_to_tensor, (gamma, beta)))
+    three: Any = normalized(X, gamma, beta)
     Y, mean, var = three
     dtype = tf.float32 if X.dtype.size < 4 else X.dtype
     mean, var = (tf.cast(tf.reshape(v, gamma.shape), dtype) for v in (mean, var))
-    return Y, mean, var
+    return Y, tf.stop_gradient(mean), tf.stop_gradient(var)
+
+
+def second(
+    dY: Tensor, X: Tensor, gamma: Tensor, eps: float, axis: Axis
+) -> Callable[..., Any]:
+    """The gradient of the gradient, by the core: if it is asked for at all."""
+
+    def first(dY, X, gamma):  # as `backward`
+        def core(X, gamma, beta):
+            return normalize(X, *batch_stats(X, axis), gamma, beta, eps, axis)
+
+        return pull_back(core, (X, gamma, tf.zeros_like(gamma)), dY)
+
+    return lambda *cotangents: pull_back(first, (dY, X, gamma), cotangents)
+
+
+def pull_back(function: Callable[..., Any], operands: Any, cotangents: Any) -> Any:
+    """The gradients of the operands, which are seen each as a value of its own."""
+    operands, zero = list(map(tf.identity, operands)), tf.UnconnectedGradients.ZERO
+    if not tf.executing_eagerly():  # where a tape may be told not to record
+        made = function(*operands)
+        return tf.gradients(made, operands, cotangents, unconnected_gradients=zero)
+    with tf.GradientTape() as tape:
+        tape.watch(operands)
+        made = function(*operands)
+    return tape.gradient(made, operands, cotangents, zero)
 
 
 @functools.cache
