@@ -25,6 +25,7 @@ from bn_from_scratch.backends.jax.models import (  # noqa: E402
 )
 from bn_from_scratch.backends.jax.models.exact import enable_x64  # noqa: E402
 from bn_from_scratch.checks import tuple_of  # noqa: E402
+from bn_from_scratch.health import health  # noqa: E402
 from bn_from_scratch.surgery import proof  # noqa: E402
 
 rng = np.random.default_rng(0)
@@ -899,3 +900,54 @@ def test_what_nnx_cannot_fold():
         bn.fold_batch_norm(first, images)
     with pytest.raises(ValueError, match=NONE):
         bn.fold_batch_norm(nnx.Linear(3, 2, rngs=nnx.Rngs(0)), images)
+
+
+# --- Within transformations -----------------------------------------------------------
+
+
+class Hidden(nn.Module):
+    """A dense layer and a batch norm within `nn.remat`: there, arrays are traced."""
+
+    @nn.compact
+    def __call__(self, X, train=False):
+        return nn.remat(Shown, static_argnums=(2,))(name="inner")(X, train)
+
+
+class Shown(nn.Module):
+    @nn.compact
+    def __call__(self, X, train=False):
+        norm = nn.BatchNorm(use_running_average=not train, name="norm")
+        return norm(nn.Dense(5, name="dense")(X))
+
+
+class RematNNX(nnx.Module):
+    def __init__(self):
+        self.dense = nnx.Linear(5, 5, rngs=nnx.Rngs(0))
+        self.norm = nnx.BatchNorm(5, rngs=nnx.Rngs(0))
+
+    def __call__(self, X):
+        return nnx.remat(lambda layers, X: layers.norm(layers.dense(X)))(self, X)
+
+
+def test_remat():
+    variables = Hidden().init(KEY, columns)
+    inner = {kind: tree["inner"] for kind, tree in variables.items()}
+    [plain] = bn.batch_norms(
+        Shown(), columns, bn.reestimate(Shown(), [columns], inner)
+    ).values()
+    [found] = bn.batch_norms(
+        Hidden(), columns, bn.reestimate(Hidden(), [columns], variables)
+    ).values()
+    for name, v in plain.state.items():
+        np.testing.assert_allclose(found.state[name], v, rtol=1e-6, atol=1e-6)
+    assert [row.description.name for row in health(Hidden(), columns, variables).rows]
+    bn.fold_batch_norm(Hidden(), columns, variables)
+
+
+def test_remat_of_nnx():
+    model = RematNNX()
+    found = bn.batch_norms(bn.reestimate(model, [columns]))["norm"].state
+    mean = np.asarray(model.dense(columns)).mean(0)
+    np.testing.assert_allclose(found["moving_mean"], mean, rtol=1e-5, atol=1e-6)
+    assert len(health(model, columns).rows) == 1
+    bn.fold_batch_norm(model, columns)

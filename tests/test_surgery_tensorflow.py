@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from properties import tried
 from whole_models import refuses
 
+from bn_from_scratch.health import health
+
 bn = load_or_skip("tensorflow")
 
 import keras  # noqa: E402
@@ -616,6 +618,41 @@ def test_functions_are_handed_on(kind):
         folds(model, columns)
         if kind != "transform":
             bn.replace_batch_norm(model, bn.BatchNorm, columns)
+
+
+@keras.saving.register_keras_serializable()
+class Block(nn.Layer):
+    """A layer that holds layers: in a copy they have other names."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense, self.norm = nn.Dense(5), nn.BatchNormalization()
+
+    def call(self, X, training=None):
+        return self.norm(self.dense(X), training=training)
+
+
+def test_a_layer_that_holds_a_batch_norm():
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, nn.BatchNormalization(name="last")(Block()(inputs)))
+    inner, last = bn.batch_norms(model)
+    found = bn.batch_norms(bn.reestimate(model, [columns]))
+    state = next(iter(found.values())).state
+    X = keras.ops.convert_to_numpy(model.layers[1].dense(columns))
+    np.testing.assert_allclose(state["moving_mean"], X.mean(0), rtol=1e-5, atol=1e-6)
+    assert [row.description.name for row in health(model, columns).rows] == [
+        inner,
+        last,
+    ]
+    refuses(
+        f"{inner} cannot be replaced: it must lie in a functional or sequential model; "
+        "it lies in a layer or model of another kind",
+        bn.replace_batch_norm,
+        model,
+        bn.BatchNorm,
+    )
+    _, left = bn.fold_batch_norm(model, columns, partial=True)
+    assert list(left) == [inner, last]
 
 
 def test_a_nested_model_used_twice_folds():

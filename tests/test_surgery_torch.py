@@ -694,6 +694,74 @@ def test_the_proof_names_the_layer_whose_output_a_function_reads():
     not_proven("prediction", bn.fold_batch_norm, model, FEATURES, path=path)
 
 
+class Rectified(nn.Linear):
+    def forward(self, input):
+        return super().forward(input).relu()
+
+
+def test_a_linear_layer_that_does_more():
+    """On one input it may answer like a linear one."""
+    model = nn.Sequential(Rectified(5, 5), nn.BatchNorm1d(5))
+    reason = "0 must do nothing else; Rectified has a forward of its own"
+    refuses(f"1 cannot be folded: {reason}", bn.fold_batch_norm, model, FEATURES)
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_hooks_would_be_lost(at):
+    model = nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5))
+    model[at].register_forward_hook(lambda layer, inputs, Y: Y * 2)
+    message = "1 cannot be folded: 0 must do nothing else; it has a forward hook"
+    if at == 1:
+        message = (
+            "1 cannot be folded: its hooks would be lost; "
+            "this BatchNorm1d has a forward hook"
+        )
+    refuses(message, bn.fold_batch_norm, model, FEATURES)
+    if at == 1:
+        message = message.replace("folded", "replaced")
+        refuses(message, bn.replace_batch_norm, model, bn.BatchNorm)
+    state = bn.batch_norms(bn.reestimate(model, [FEATURES]))["1"].state  # it keeps them
+    factor = 2 if at == 0 else 1
+    linear = model[0].weight.detach().numpy(), model[0].bias.detach().numpy()
+    mean = factor * (FEATURES.astype("f4") @ linear[0].T + linear[1]).mean(0)
+    close(state["moving_mean"], mean, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["forward", "train"])
+def test_an_exchanged_method(name):
+    model = nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5))
+    setattr(model[1], name, lambda *args: model[1])
+    message = (
+        "1 cannot be {}: it must be exactly a batch norm of its framework or of ours; "
+        f"this BatchNorm1d has a {name} of its own"
+    )
+    refuses(message.format("folded"), bn.fold_batch_norm, model, FEATURES)
+    refuses(message.format("replaced"), bn.replace_batch_norm, model, bn.BatchNorm)
+    refuses(message.format("re-estimated"), bn.reestimate, model, [FEATURES])
+
+
+class Fixed(nn.Sequential):
+    """Its batch norms predict in training, too: it finds them by their class."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        for layer in self.modules():
+            if isinstance(layer, nn.BatchNorm1d):
+                layer.training = False
+        return self
+
+
+def test_a_model_whose_train_would_miss_the_new_layers():
+    refuses(
+        "1 cannot be replaced: `train` must put the new layer into the mode of the old "
+        "one; that of Fixed does not do so for a BatchNorm",
+        bn.replace_batch_norm,
+        Fixed(nn.Linear(5, 5), nn.BatchNorm1d(5)),
+        bn.BatchNorm,
+    )
+    bn.replace_batch_norm(Fixed(nn.Linear(5, 5), nn.BatchNorm1d(5)), bn.builtin)
+
+
 # --- Any settings --------------------------------------------------------------------
 
 NUMBERS = st.floats(1e-6, 1.0)

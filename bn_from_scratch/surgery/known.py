@@ -12,6 +12,10 @@ HARMLESS = {"__init__", "__post_init__", "__new__", "__doc__", "__repr__", "__st
 HARMLESS |= {"__eq__", "__hash__", "__init_subclass__", "__class_getitem__"}
 HARMLESS |= {"extra_repr", "_get_name", "_check_input_dim", "reset_parameters"}
 HARMLESS |= {"reset_running_stats", "get_config", "from_config", "summary"}
+HARMLESS |= {"__getstate__", "__setstate__", "__deepcopy__", "__reduce_ex__"}
+# What a layer keeps, in the words of the frameworks: a property may compute it.
+STATE = {"weight", "bias", "running_mean", "running_var", "scale", "mean", "var"}
+STATE |= {"gamma", "beta", "moving_mean", "moving_var", "moving_variance"}
 
 
 def peculiarity(
@@ -36,7 +40,8 @@ def peculiarity(
         return f"{name} is of no known class"
     theirs = _names(base)
     for cls in mro[: mro.index(base)]:
-        for own, value in vars(cls).items():
+        for own in sorted(vars(cls), key=lambda own: own.startswith("__")):
+            value = vars(cls)[own]
             if own in theirs and own not in HARMLESS and _is_behaviour(value):
                 return f"{name} has a {own} of its own"
     for own in vars(layer).keys() - set(instance):
@@ -49,7 +54,7 @@ def _names(cls: type) -> set[str]:
     """What instances of a class have: its methods, fields and arguments."""
     fields = (inspect.get_annotations(base) for base in cls.__mro__)
     init: Any = cls.__init__
-    return set(dir(cls)).union(*fields, inspect.signature(init).parameters)
+    return STATE.union(dir(cls), *fields, inspect.signature(init).parameters)
 
 
 def _is_behaviour(value: Any) -> bool:

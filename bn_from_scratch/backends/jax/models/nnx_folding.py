@@ -22,6 +22,7 @@ from bn_from_scratch.backends.jax.models.tracing import (
 from bn_from_scratch.surgery import folding, known, proof
 
 LINEAR = (nnx.Linear, nnx.Conv, nnx.ConvTranspose)
+LINEAR_HOMES = (nnx.Linear.__module__,)
 
 
 class Watched(nnx.Module):
@@ -128,13 +129,18 @@ def operands(layer: Any) -> norms.Operands:
 
 def find_pairs(model: nnx.Module, X: Any) -> Plan:
     """{path of a batch norm: pair}, and {path: reason} of those without a pair."""
-    calls, watched = [], (*NORMS, *LINEAR)
+    calls, layers = [], {}
 
     def exchange(path, layer):
         path = tuple(map(str, path))
-        return Watched(layer, path, calls) if isinstance(layer, watched) else layer
+        if not isinstance(layer, (*NORMS, *LINEAR)):
+            return layer
+        layers[path] = layer
+        return Watched(layer, path, calls)
 
     nnx_surgery.run(nnx_surgery.exchanged(model, exchange), X)
+    for call in calls:  # within `nnx.remat` there is another, without values
+        call.layer = layers[call.path]
     found = [call for call in calls if isinstance(call.layer, NORMS)]
     return plan_of(found, lambda norm: linear_before(norm, calls))
 
@@ -158,6 +164,8 @@ def linear_before(norm: Call, calls: list[Call]) -> Call:
                 "what it reads comes from elsewhere"
             )
         check_once(readers[0], calls, f"{readers[0].name} must")
+        if own := known.peculiarity(readers[0].layer, LINEAR_HOMES):
+            raise ValueError(f"{readers[0].name} must do nothing else; {own}")
         return readers[0]
     except ValueError as error:
         raise ValueError(f"{norm.name} cannot be folded: {error}") from None

@@ -65,6 +65,12 @@ def provable(model: Block, X: Any, partial: bool) -> tuple[list[Pair], dict[str,
     Proven to keep the output; unless `partial`, ValueError names the layer at fault.
     """
     plan, refused = plan_of(model, X)
+    layers = layers_of(model)
+    for path, linear in list(plan.values()):
+        if hook := refusals.hook_of(layers[linear]):
+            reason = f"{linear} must do nothing else; it has a {hook}"
+            refused[path] = refusal(path, reason)
+            del plan[path]
 
     def prove_with(in_float64: bool, tolerance: float) -> Any:
         modes = ["prediction"]

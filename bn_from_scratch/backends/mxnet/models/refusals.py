@@ -21,12 +21,19 @@ def others_of(model: Block) -> dict[str, str]:
     }
 
 
-def check_hooks(path: str, layer: Block, done: str) -> None:
-    """Raise ValueError if a hook would be lost with this layer."""
+def hook_of(layer: Block) -> str | None:
+    """What kind of hook a layer has, in words; None if it has none."""
     for hooks in HOOKS:
         if getattr(layer, hooks):
-            name = hooks.strip("_").removesuffix("s").replace("_", " ")
-            raise ValueError(
-                f"{path or type(layer).__name__} cannot be {done}: its hooks would be "
-                f"lost; this {type(layer).__name__} has a {name}"
-            )
+            return hooks.strip("_").removesuffix("s").replace("_", " ")
+    return None
+
+
+def check_hooks(path: str, layer: Block, done: str) -> None:
+    """Raise ValueError if a hook would be lost with this layer."""
+    if hook := hook_of(layer):
+        kind = type(layer).__name__
+        raise ValueError(
+            f"{path or kind} cannot be {done}: its hooks would be lost; "
+            f"this {kind} has a {hook}"
+        )

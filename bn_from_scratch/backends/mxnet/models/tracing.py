@@ -17,6 +17,9 @@ from bn_from_scratch.backends.mxnet.models.surgery import (
     norms_of,
 )
 from bn_from_scratch.backends.mxnet.variants import LayerNorm
+from bn_from_scratch.surgery import known
+
+LINEAR_HOMES = nn.Dense.__module__, _Conv.__module__
 
 
 class Call(NamedTuple):
@@ -81,9 +84,16 @@ def linear_before(path: str, norm: Norm, calls: Sequence[Call]) -> str:
         raise refusal(
             path, f"a convolution or dense layer must come directly before it; {found}"
         )
+    check_own(path, made)
     check_linear(path, norm, made, calls, passed)
     check_axis(path, norm, made.layer, X)
     return made.path
+
+
+def check_own(path: str, made: Call) -> None:
+    """Raise ValueError if a linear layer does more than its class says."""
+    if own := known.peculiarity(made.layer, LINEAR_HOMES):
+        raise refusal(path, f"{made.path} must do nothing else; {own}")
 
 
 def source_of(X: ndarray, calls: Sequence[Call]) -> tuple[Call | None, list[Call]]:

@@ -31,17 +31,24 @@ def dir_of(layer: nn.Module) -> set[str]:
     return {*vars(layer), *layer._buffers, *layer._parameters}
 
 
-def check_hooks(path: str, layer: nn.Module, done: str) -> None:
-    """Raise ValueError if a hook would be lost with this layer."""
+def hook_of(layer: nn.Module) -> str | None:
+    """What kind of hook a layer has, in words; None if it has none."""
     for hooks in HOOKS:
         given = getattr(layer, hooks).values()
         # A layer without sizes has one of its own, by which it takes them.
         if any(getattr(hook, "__self__", None) is not layer for hook in given):
-            name = hooks.strip("_").removesuffix("s").replace("_", " ")
-            raise ValueError(
-                f"{path or type(layer).__name__} cannot be {done}: its hooks would be "
-                f"lost; this {type(layer).__name__} has a {name}"
-            )
+            return hooks.strip("_").removesuffix("s").replace("_", " ")
+    return None
+
+
+def check_hooks(path: str, layer: nn.Module, done: str) -> None:
+    """Raise ValueError if a hook would be lost with this layer."""
+    if hook := hook_of(layer):
+        kind = type(layer).__name__
+        raise ValueError(
+            f"{path or kind} cannot be {done}: its hooks would be lost; "
+            f"this {kind} has a {hook}"
+        )
 
 
 def check_modes(model: nn.Module, changed: nn.Module, norms: Iterable[str]) -> None:

@@ -11,6 +11,9 @@ from bn_from_scratch.backends.torch.batch_norm import CHANNEL_AXIS
 from bn_from_scratch.backends.torch.models import copying
 from bn_from_scratch.backends.torch.models.surgery import Native, Norm, norms_of
 from bn_from_scratch.backends.torch.variants import LayerNorm
+from bn_from_scratch.surgery import known
+
+LINEAR_HOMES = nn.Linear.__module__, _ConvNd.__module__
 
 
 class Call(NamedTuple):
@@ -106,6 +109,8 @@ def check_linear(path: str, norm: Norm, made: Call, calls: Sequence[Call]) -> No
         raise refusal(
             path, f"the weight of {made.path} must be a parameter; it is computed"
         )
+    if own := known.peculiarity(made.layer, LINEAR_HOMES):
+        raise refusal(path, f"{made.path} must do nothing else; {own}")
 
 
 def passes(call: Call, made: Call) -> bool:
