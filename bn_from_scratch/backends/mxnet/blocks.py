@@ -1,20 +1,24 @@
 """The blocks of a Gluon model, and their parameters."""
 
+from collections.abc import Iterator
+
 from mxnet.gluon import Block, Parameter
+
+from bn_from_scratch.surgery import paths
 
 
 def layers_of(model: Block) -> dict[str, Block]:
     """{path: block} of every block, each once; one that contains others before them."""
-    found: dict[str, Block] = {}
+    seen: list[Block] = []
 
-    def visit(path: str, block: Block) -> None:
-        if block not in found.values():
-            found[path] = block
+    def visit(path: str, block: Block) -> Iterator[tuple[str, Block]]:
+        if block not in seen:
+            seen.append(block)
+            yield path, block
             for name, child in block._children.items():
-                visit(f"{path}.{name}" if path else name, child)
+                yield from visit(f"{path}.{name}" if path else name, child)
 
-    visit("", model)
-    return found
+    return paths.unique(visit("", model))
 
 
 def parameters_of(model: Block) -> list[Parameter]:

@@ -14,7 +14,7 @@ from bn_from_scratch import checks, spec
 from bn_from_scratch.backends.jax.builtin import NAMES
 from bn_from_scratch.backends.jax.models import exact, norms, rewiring
 from bn_from_scratch.spec import Axis
-from bn_from_scratch.surgery import known, proof
+from bn_from_scratch.surgery import known, paths, proof
 from bn_from_scratch.surgery.description import Description, chosen_by
 
 KINDS: dict[str, type[nnx.Variable[Any]]] = {
@@ -86,11 +86,9 @@ def write(layer: nnx.Module, variables: VariableDict) -> None:
 
 def batch_norms(model: nnx.Module) -> dict[str, Description]:
     """{path: Description} of every batch norm of an nnx module."""
-    return {
-        dotted(path): describe(path, layer)
-        for path, layer in nnx.iter_graph(model)
-        if isinstance(layer, NORMS)
-    }
+    layers = [(path, v) for path, v in nnx.iter_graph(model) if isinstance(v, NORMS)]
+    paths.unique((dotted(path), layer) for path, layer in layers)
+    return {dotted(path): describe(path, layer) for path, layer in layers}
 
 
 def others_of(model: nnx.Module, pairs: Iterable[Iterable[str]]) -> dict[str, str]:

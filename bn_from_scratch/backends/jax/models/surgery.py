@@ -11,7 +11,7 @@ from flax.typing import VariableDict
 
 from bn_from_scratch.backends.jax.models import exact, nnx_surgery, norms, rewiring
 from bn_from_scratch.backends.jax.models.nnx_surgery import Module
-from bn_from_scratch.surgery import known, proof
+from bn_from_scratch.surgery import known, paths, proof
 from bn_from_scratch.surgery.description import Description, chosen_by
 
 Bound = tuple[nn.Module, VariableDict]  # a module and its variables
@@ -49,6 +49,7 @@ def traced(model: nn.Module, X: Any, variables: VariableDict | None) -> Found:
             found.setdefault(layer.path, (layer.clone(parent=None), described, shape))
 
     rewiring.trace(model, variables, X, note)
+    paths.unique((".".join(path), layer) for path, (layer, *_) in found.items())
     return found
 
 

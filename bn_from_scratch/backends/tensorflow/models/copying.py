@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from bn_from_scratch.backends.tensorflow.protocol import Norm
-from bn_from_scratch.surgery import proof, trees
+from bn_from_scratch.surgery import paths, proof, trees
 
 Config = dict[str, Any]  # what a layer can be made from again
 Clone = Callable[[keras.Layer], keras.Layer]
@@ -33,18 +33,23 @@ def layers_of(
 
     into: whether those in a layer are wanted too.
     """
-    found: dict[str, keras.Layer] = {}
+    return dict(walk(model, into))
+
+
+def walk(
+    model: Any, into: Callable[[keras.Layer], bool] = bool
+) -> Iterator[tuple[str, keras.Layer]]:
+    """(path, layer) of every layer, as `layers_of`; several may have one path."""
     for layer in model._flatten_layers(include_self=False, recursive=False):
-        found[layer.name] = layer
+        yield layer.name, layer
         if into(layer):
-            inner = layers_of(layer, into)
-            found |= {f"{layer.name}.{path}": own for path, own in inner.items()}
-    return found
+            inner = walk(layer, into)
+            yield from ((f"{layer.name}.{path}", own) for path, own in inner)
 
 
 def units_of(model: Any) -> dict[str, keras.Layer]:
     """{path: layer} of what graphs consist of: not of what lies in other layers."""
-    return layers_of(model, is_graph)
+    return paths.unique(walk(model, is_graph))
 
 
 def is_graph(layer: keras.Layer) -> bool:

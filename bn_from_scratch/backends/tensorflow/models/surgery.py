@@ -9,7 +9,7 @@ import keras
 from bn_from_scratch.backends.tensorflow.builtin import NAMES
 from bn_from_scratch.backends.tensorflow.layer import BatchNorm
 from bn_from_scratch.backends.tensorflow.models import copying
-from bn_from_scratch.surgery import known, proof
+from bn_from_scratch.surgery import known, paths, proof
 from bn_from_scratch.surgery.description import Description
 
 Native = keras.layers.BatchNormalization
@@ -36,8 +36,8 @@ def norms_of(
     model: keras.Model, kinds: tuple[type[keras.Layer], ...] = (Native, BatchNorm)
 ) -> dict[str, keras.Layer]:
     """{path: layer} of every batch norm."""
-    layers = copying.layers_of(model).items()
-    return {path: layer for path, layer in layers if isinstance(layer, kinds)}
+    layers = copying.walk(model)
+    return paths.unique((path, v) for path, v in layers if isinstance(v, kinds))
 
 
 def others_of(model: keras.Model) -> dict[str, str]:
