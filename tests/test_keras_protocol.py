@@ -200,3 +200,51 @@ def test_a_config_that_was_json(name):
     layer.build((None, 6, 3))
     shapes = [[v.shape for v in each.weights] for each in (layer, again)]
     assert shapes[0] == shapes[1]
+
+
+# --- Masks ---------------------------------------------------------------------------
+
+WORDS = np.array([[1, 2, 3, 0], [4, 1, 0, 0], [2, 2, 2, 2], [3, 0, 0, 0]])
+
+
+def keras_statistics(axis, X, mask):
+    """What Keras's own layer, which forgets all but this batch, stores."""
+    layer = keras.layers.BatchNormalization(axis, momentum=0.0, epsilon=1e-5)
+    Y = layer(X, training=True, mask=mask)
+    return Y, layer.moving_mean, layer.moving_variance
+
+
+@pytest.mark.parametrize("cls", [bn.BatchNorm, bn.FusedBatchNorm, bn.SyncBatchNorm])
+@pytest.mark.parametrize(
+    ("axis", "shape"), [(-1, (4, 4)), (1, (4, 4)), (-1, (4, 1)), (-1, (1, 4))]
+)
+def test_a_mask_as_keras_takes_it(cls, axis, shape):
+    mask = np.broadcast_to(WORDS[: shape[0], : shape[1]] > 1, shape)
+    rows = rng.normal(3, 2, (4, 4, 3)).astype("float32")
+    layer = cls(axis=axis, momentum=1.0)
+    got = layer(rows, training=True, mask=mask), layer.moving_mean, layer.moving_var
+    for v, want in zip(got, keras_statistics(axis, rows, mask), strict=True):
+        np.testing.assert_allclose(v, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["BatchNorm", "axis 1", "renorm", "fused", "var only"])
+def test_after_an_embedding(name):
+    """The mask comes unasked, and goes on to the next layer."""
+    layer = make(name)
+    embedding = keras.layers.Embedding(5, 3, mask_zero=True)
+    model = keras.Sequential([keras.Input((4,)), embedding, layer])
+    Y = model(WORDS, training=True)
+    np.testing.assert_array_equal(Y._keras_mask, WORDS > 0)
+    apart = make(name)
+    want = apart(embedding(WORDS).numpy(), training=True, mask=WORDS > 0)
+    np.testing.assert_allclose(Y, want, rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_that_counts_takes_no_mask_per_channel():
+    layer = bn.BatchNorm(axis=1, momentum=None)
+    with pytest.raises(ValueError) as raised:
+        layer(X[:, :4], training=True, mask=WORDS > 0)
+    assert (
+        "a layer that counts values has one number for all channels; the mask has "
+        "shape (4, 4), axis 1 in it"
+    ) in str(raised.value)

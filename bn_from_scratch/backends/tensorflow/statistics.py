@@ -32,16 +32,19 @@ def masked_stats(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`batch_stats` of the positions where `mask` is true, and their number n.
 
-    The mask has X's shape with 1 in place of `axis`.  No position at all gives mean 0,
-    variance 0 and n = 0.
+    The mask has X's shape with 1 in place of `axis`; without it n is [C], one number
+    for each channel.  No position at all gives mean 0, variance 0 and n = 0.
     """
     X, shape = promote(X), spec.stats_shape(shape_of(X), axis)
-    n = tf.reduce_sum(tf.cast(mask, X.dtype))
+    alike = all(mask.shape[a] == 1 for a in spec.kept_axes(X.ndim, axis))
+    seen = tf.cast(mask if alike else tf.broadcast_to(mask, shape_of(X)), X.dtype)
+    n = tf.reduce_sum(seen, spec.reduce_axes(X.ndim, axis), keepdims=True)
     zero = tf.zeros_like(X)
     X = tf.where(mask, X, zero)  # before anything is computed from it
     mean = masked_mean(X, mask, n, axis)  # (12)
     centred = tf.where(mask, X - mean, zero)
     var = masked_mean(tf.square(centred), mask, n, axis)  # (13)
+    n = tf.reshape(n, () if alike else shape)
     return tf.reshape(mean, shape), tf.reshape(var, shape), n
 
 
@@ -98,4 +101,8 @@ def select(
     if isinstance(condition, bool):
         return values if condition else others
     pairs = zip(values, others, strict=True)
-    return tuple(tf.where(condition, v, tf.cast(other, v.dtype)) for v, other in pairs)
+    return tuple(
+        # A number of the layer changes if any of its channels does.
+        tf.where(condition if v.ndim else tf.reduce_any(condition), v, other)
+        for v, other in ((v, tf.cast(other, v.dtype)) for v, other in pairs)
+    )
