@@ -32,7 +32,9 @@ FORMATS: dict[
 }
 FRAMEWORKS = {module: framework for framework, module in FORMATS.values()}
 OTHERS = (".pth.tar", ".bin", ".ckpt")  # of several formats: their content tells
-WRITTEN = {  # the formats that are written for each framework
+WRITTEN: dict[
+    str, tuple[str, ...]
+] = {  # the formats that are written for each framework
     "torch": (".pt", ".pth", ".safetensors"),
     "tensorflow": (".keras", ".weights.h5"),
     "jax": (".msgpack", ".safetensors"),

@@ -1,6 +1,7 @@
 """safetensors: named arrays, in the names of any framework."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -11,7 +12,8 @@ from bn_from_scratch.port import floats, names, settings
 from bn_from_scratch.port.content import Content
 from bn_from_scratch.port.formats import flax_msgpack, named
 
-DTYPES = {"BF16": floats.OPAQUE, "F16": "<f2", "F32": "<f4", "F64": "<f8", "C64": "<c8"}
+DTYPES: dict[str, Any] = {"BF16": floats.OPAQUE, "F16": "<f2", "F32": "<f4"}
+DTYPES |= {"F64": "<f8", "C64": "<c8"}
 DTYPES |= {"BOOL": "?", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
 DTYPES |= {"U8": "u1", "U16": "<u2", "U32": "<u4", "U64": "<u8"}
 
