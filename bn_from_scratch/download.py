@@ -36,9 +36,11 @@ class Download:
     def __init__(self, size: int, patience: float) -> None:
         self.size = size
         self.patience = patience
-        self.received = 0
+        self.received: int = 0
         self.error: Exception | None = None
-        self.over = threading.Event()  # the thread has ended, or nobody waits for it
+        self.over: threading.Event = (
+            threading.Event()
+        )  # the thread has ended, or nobody waits for it
 
     def allowed(self) -> float:
         """The seconds that it may have taken by now."""
