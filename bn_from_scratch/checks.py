@@ -3,7 +3,7 @@
 import numbers
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, NoReturn, TypeGuard, TypeVar
 
 from bn_from_scratch.spec import Axis, kept_axes, values_per_channel
 
@@ -143,6 +143,13 @@ def _has_one_value(shape: tuple[int | None, ...], axis: Axis) -> bool:
     """Has each channel one value?  Not that we know, where a size is not known yet."""
     known = [size for size in shape if size is not None]
     return len(known) == len(shape) and values_per_channel(known, axis) == 1
+
+
+def refuse_overflow(dtype: str, largest: float) -> NoReturn:
+    raise ValueError(
+        "the squares of a channel, less its mean, must add up within "
+        f"{dtype.removeprefix('torch.')}; X reaches {largest:.1e}"
+    )
 
 
 def check_features(

@@ -24,6 +24,7 @@ from bn_from_scratch.backends.jax.batch_norm import (
     promote,
     update_moving,
 )
+from bn_from_scratch.backends.jax.overflow import in_range
 from bn_from_scratch.backends.jax.signatures import sign
 from bn_from_scratch.backends.jax.symbols import values_per_channel
 from bn_from_scratch.spec import EPS, MOMENTUM, Axis
@@ -216,9 +217,11 @@ class BatchNorm(nn.Module):
             nothing = jnp.zeros_like(self.moving_mean)
             return nothing, nothing, 0
         if mask is not None:
-            return stats.masked_stats(X, mask, self.axis)
+            mean, var, n = stats.masked_stats(X, mask, self.axis)
+            return mean, in_range(X, var), n
+        mean, var = batch_stats(X, self.axis)
         n = values_per_channel(X, self.axis)
-        return *batch_stats(X, self.axis), n
+        return mean, in_range(X, var), n
 
     def normalize(
         self, X: Array, mean: Array, var: Array, axis: Axis, training: bool

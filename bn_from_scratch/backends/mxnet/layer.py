@@ -23,6 +23,7 @@ from bn_from_scratch.backends.mxnet.batch_norm import (
     update_moving,
 )
 from bn_from_scratch.backends.mxnet.dtypes import check_array, like
+from bn_from_scratch.backends.mxnet.overflow import in_range
 from bn_from_scratch.backends.mxnet.parameters import NOT_LEARNED, Fill, Scalar, Wide
 from bn_from_scratch.spec import EPS, MOMENTUM, Axis
 
@@ -272,9 +273,11 @@ class BatchNorm(nn.Block):
             nothing = np.zeros_like(self.value("moving_mean"))
             return nothing, nothing, 0
         if mask is not None:
-            return stats.masked_stats(X, mask, self.axis)
+            mean, var, n = stats.masked_stats(X, mask, self.axis)
+            return mean, in_range(X, var), n
+        mean, var = batch_stats(X, self.axis)
         n = spec.values_per_channel(X.shape, self.axis)
-        return *batch_stats(X, self.axis), n
+        return mean, in_range(X, var), n
 
     def normalize(
         self, X: ndarray, mean: ndarray, var: ndarray, axis: Axis, training: bool

@@ -28,6 +28,7 @@ from bn_from_scratch.backends.tensorflow.options import (
     Initializer,
     Regularizer,
 )
+from bn_from_scratch.backends.tensorflow.overflow import in_range
 from bn_from_scratch.backends.tensorflow.protocol import initializer_of
 from bn_from_scratch.backends.tensorflow.recomputation import recomputing
 from bn_from_scratch.backends.tensorflow.registry import register
@@ -221,9 +222,11 @@ class BatchNorm(Door):
     ) -> tuple[Tensor, Tensor, int | Tensor]:
         """Where the statistics come from.  -> mean [C], var [C], values per channel."""
         if mask is not None:
-            return stats.masked_stats(X, mask, self.axis)
+            mean, var, n = stats.masked_stats(X, mask, self.axis)
+            return mean, in_range(X, var), n
+        mean, var = batch_stats(X, self.axis)
         n = spec.values_per_channel(shape_of(X), self.axis)
-        return *batch_stats(X, self.axis), n
+        return mean, in_range(X, var), n
 
     def normalize(
         self, X: Tensor, mean: Tensor, var: Tensor, axis: Axis, training: bool

@@ -22,6 +22,7 @@ from bn_from_scratch.backends.torch.batch_norm import (
     update_moving,
 )
 from bn_from_scratch.backends.torch.dtypes import AtLeastFloat32
+from bn_from_scratch.backends.torch.overflow import in_range
 from bn_from_scratch.backends.torch.recomputation import recomputing
 from bn_from_scratch.backends.torch.tracing import Leaf
 from bn_from_scratch.spec import EPS, MOMENTUM, Axis
@@ -258,9 +259,11 @@ class BatchNorm(Leaf, AtLeastFloat32):
             nothing = promote(X).sum(spec.reduce_axes(X.ndim, self.axis))
             return nothing, nothing, 0
         if mask is not None:
-            return stats.masked_stats(X, mask, self.axis)
+            mean, var, n = stats.masked_stats(X, mask, self.axis)
+            return mean, in_range(X, var), n
+        mean, var = batch_stats(X, self.axis)
         n = spec.values_per_channel(X.shape, self.axis)
-        return *batch_stats(X, self.axis), n
+        return mean, in_range(X, var), n
 
     def normalize(
         self, X: Tensor, mean: Tensor, var: Tensor, axis: Axis, training: bool

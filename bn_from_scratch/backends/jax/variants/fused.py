@@ -20,6 +20,7 @@ from bn_from_scratch.backends.jax.batch_norm import (
     promote,
 )
 from bn_from_scratch.backends.jax.layer import BatchNorm
+from bn_from_scratch.backends.jax.overflow import in_range, or_nan
 from bn_from_scratch.backends.jax.symbols import values_per_channel
 from bn_from_scratch.spec import Axis
 
@@ -69,6 +70,7 @@ def forward(
     D = promote(X) - rough
     rest = channel_mean(D, axis)  # (1)
     var = jnp.maximum(channel_mean(D * D, axis) - rest * rest, 0)  # (2)
+    var = or_nan(var)
     inv_std = jax.lax.rsqrt(var + eps)
     scale = gamma.reshape(shape) * inv_std
     Y = scale * D + (beta.reshape(shape) - scale * rest)  # (3) (4)
@@ -148,6 +150,7 @@ class FusedBatchNorm(BatchNorm):
         moving = self.moving_mean, self.moving_var
         *_, gamma, beta = self.operands(*moving, training=True)
         Y, mean, var = fused_batch_norm(X, gamma, beta, self.eps, self.axis)
+        var = in_range(X, var)
         if update:
             self.move(mean, var, values_per_channel(X, self.axis))
         return Y

@@ -7,6 +7,7 @@ from jax.lax import stop_gradient
 from bn_from_scratch import checks, spec
 from bn_from_scratch.backends.jax.batch_norm import batch_stats, promote
 from bn_from_scratch.backends.jax.layer import BatchNorm, Operands
+from bn_from_scratch.backends.jax.overflow import in_range
 from bn_from_scratch.backends.jax.statistics import pool
 
 
@@ -63,6 +64,7 @@ class GhostBatchNorm(BatchNorm, kw_only=True):
         groups = ghost_batches(X, self.ghost_size, self.order)
         axis = (0, *(a + 1 for a in spec.kept_axes(X.ndim, self.axis)))
         mean, var = batch_stats(groups, axis)  # [groups, C]
+        var = in_range(X, var)
         Y = self.normalize(groups, mean, var, axis, training=True)
         if update:
             n = spec.values_per_channel(X.shape, self.axis)

@@ -17,6 +17,7 @@ from mxnet.numpy import ndarray
 
 from bn_from_scratch import spec
 from bn_from_scratch.backends.mxnet.layer import BatchNorm
+from bn_from_scratch.backends.mxnet.overflow import in_range
 from bn_from_scratch.spec import Axis
 
 CHANNEL_AXIS = 1  # X is [N, C, *]
@@ -219,6 +220,7 @@ class FusedBatchNorm(BatchNorm):
         moving = self.value("moving_mean"), self.value("moving_var")
         *_, gamma, beta = self.operands(*moving, training=True)
         Y, mean, var = fused_batch_norm(X, gamma, beta, self.eps, self.axis)
+        var = in_range(X, var)
         if update:
             self.move(mean, var, spec.values_per_channel(X.shape, self.axis))
         return Y

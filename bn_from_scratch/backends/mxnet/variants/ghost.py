@@ -13,6 +13,7 @@ from bn_from_scratch.backends.mxnet.layer import (
     LayerOptions,
     Operands,
 )
+from bn_from_scratch.backends.mxnet.overflow import in_range
 from bn_from_scratch.backends.mxnet.statistics import pool
 from bn_from_scratch.spec import EPS, MOMENTUM
 
@@ -79,6 +80,7 @@ class GhostBatchNorm(BatchNorm):
         groups = ghost_batches(X, self.ghost_size, self.order)
         axis = (0, *(a + 1 for a in spec.kept_axes(X.ndim, self.axis)))
         mean, var = batch_stats(groups, axis)  # [groups, C]
+        var = in_range(X, var)
         Y = self.normalize(groups, mean, var, axis, training=True)
         if update:
             n = spec.values_per_channel(X.shape, self.axis)

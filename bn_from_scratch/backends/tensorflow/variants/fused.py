@@ -20,6 +20,7 @@ from bn_from_scratch.backends.tensorflow.batch_norm import (
     shape_of,
 )
 from bn_from_scratch.backends.tensorflow.layer import BatchNorm
+from bn_from_scratch.backends.tensorflow.overflow import in_range
 from bn_from_scratch.spec import Axis
 
 CHANNEL_AXIS = -1  # X is [N, *, C]
@@ -176,6 +177,7 @@ class FusedBatchNorm(BatchNorm):
         moving = self.moving_mean, self.moving_var
         *_, gamma, beta = self.operands(*moving, training=True)
         Y, mean, var = fused_batch_norm(X, gamma, beta, self.eps, self.axis)
+        var = in_range(X, var)
         if update:
             self.move(mean, var, spec.values_per_channel(shape_of(X), self.axis))
         return Y

@@ -26,6 +26,7 @@ from bn_from_scratch.backends.torch.batch_norm import (
     promote,
 )
 from bn_from_scratch.backends.torch.layer import BatchNorm
+from bn_from_scratch.backends.torch.overflow import in_range, is_readable, or_nan
 from bn_from_scratch.spec import Axis
 
 SAMPLE = 16  # one example in 16 gives the rough mean
@@ -140,6 +141,7 @@ def forward(
     D = promote(X) - rough[:, None]
     rest = channel_mean(D)  # (1)
     var = (channel_mean(D * D) - rest * rest).clamp(min=0)  # (2)
+    var = var if is_readable(var) else or_nan(var)
     inv_std = torch.rsqrt(var + eps)
     scale = gamma * inv_std
     Y = scale[:, None] * D + (beta - scale * rest)[:, None]  # (3) (4)
@@ -221,6 +223,7 @@ class FusedBatchNorm(BatchNorm):
         moving = self.moving_mean, self.moving_var
         *_, gamma, beta = self.operands(*moving, training=True)
         Y, mean, var = fused_batch_norm(X, gamma, beta, self.eps, self.axis)
+        var = in_range(X, var)
         if update:
             self.move(mean, var, spec.values_per_channel(X.shape, self.axis))
         return Y
