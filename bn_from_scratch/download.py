@@ -38,9 +38,8 @@ class Download:
         self.patience = patience
         self.received: int = 0
         self.error: Exception | None = None
-        self.over: threading.Event = (
-            threading.Event()
-        )  # the thread has ended, or nobody waits for it
+        # The thread has ended, or nobody waits for it.
+        self.over: threading.Event = threading.Event()
 
     def allowed(self) -> float:
         """The seconds that it may have taken by now."""
