@@ -342,11 +342,11 @@ def test_whole_numbers_are_whole_and_not_too_small(command, capsys):
 def test_numbers_are_finite_and_not_negative(text, capsys):
     port = "port", "a.pt", "--to", "jax"
     for command, option, limits in (
+        (port, "--eps", "above 0"),
+        (port, "--momentum", "of at least 0 and at most 1"),
         (["train"], "--lr", "of at least 0"),
         (["compare", "training"], "--lr", "of at least 0"),
         (["compare", "ports"], "--lr", "of at least 0"),
-        (port, "--eps", "above 0"),
-        (port, "--momentum", "of at least 0 and at most 1"),
     ):
         said = refused(capsys, *command, f"{option}={text}")
         what = f"a finite number {limits} is wanted; got {text!r}"
