@@ -110,17 +110,13 @@ def core(
 def core_backward(
     X: Tensor, gamma: Tensor, dY: Tensor, eps: float, wanted: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    """-> dX, dgamma, dbeta, those that are wanted, which can be differentiated again.
-
-    Each operand is seen through a view of its own: gamma may have been made of X.
-    """
+    """-> dX, dgamma, dbeta, those that are wanted; they have derivatives, too."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():
-        operands = X, gamma, torch.zeros_like(gamma)
-        pairs = zip(operands, wanted, strict=True)
-        views = X, gamma, beta = [v.view_as(v).requires_grad_(w) for v, w in pairs]
+        beta = torch.zeros_like(gamma, requires_grad=True)
         Y, *_ = core(X, gamma, beta, eps, CHANNEL_AXIS)
-        asked = [v for v, want in zip(views, wanted, strict=True) if want]
+        pairs = zip((X, gamma, beta), wanted, strict=True)
+        asked = [v for v, want in pairs if want]
         found = iter(torch.autograd.grad(Y, asked, dY, create_graph=again))
     return tuple(next(found) if want else None for want in wanted)
 
