@@ -17,7 +17,7 @@ import bn_from_scratch
 from bn_from_scratch import backends, cli
 
 # Modules of the package that nobody is to look for.
-INNER = {"case", "files", "garments", "reading", "signatures", "text"}
+INNER = {"case", "download", "files", "garments", "reading", "signatures", "text"}
 FRAMEWORKS = {package for packages in backends.NEEDS.values() for package in packages}
 ABSENT = """
 import sys
