@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import Tensor
 from tensorflow.python.eager.forwardprop_util import pack_tangents
+from tensorflow.python.eager.record import could_possibly_record
 
 from bn_from_scratch import spec
 from bn_from_scratch.backends.tensorflow.batch_norm import (
@@ -42,12 +43,17 @@ def fused_batch_norm(
         # Else the tape also differentiates the kernel, and keeps all that this needs.
         Y, mean, var = forward(*map(tf.stop_gradient, (X, gamma, beta)), eps)
 
+        def gradient(dY, *no_gradient):
+            if tf.executing_eagerly() and not could_possibly_record():
+                return backward(dY, X, gamma, mean, var, eps)
+            return derivative(dY, X, gamma)
+
         @tf.custom_gradient
         def derivative(dY, X, gamma):
             operands = map(tf.stop_gradient, (dY, X, gamma))
             return backward(*operands, mean, var, eps), second(dY, X, gamma, eps, axis)
 
-        return (Y, mean, var), lambda dY, *no_gradient: derivative(dY, X, gamma)
+        return (Y, mean, var), gradient
 
     three: Any = normalized(X, gamma, beta)
     Y, mean, var = three
