@@ -74,7 +74,8 @@ class Compiled:
     """
 
     def __init__(self, model: nn.Module, variables: VariableDict) -> None:
-        self.model, self.variables = model, variables
+        self.model: nn.Module = model
+        self.variables: VariableDict = variables
         self.functions: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, X: Any) -> Inputs:

@@ -23,7 +23,12 @@ FLOATS = "float16", "bfloat16", "float32", "mixed_float16", "mixed_bfloat16"
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10}
 EPS |= {"bfloat16": 2.0**-7}
 # Of dtypes that do not fit.
-ERRORS = TypeError, ValueError, NotImplementedError, tf.errors.InvalidArgumentError
+ERRORS: tuple[type[Exception], ...] = (
+    TypeError,
+    ValueError,
+    NotImplementedError,
+    tf.errors.InvalidArgumentError,
+)
 
 
 def layers_of(
