@@ -164,7 +164,7 @@ def check_sown(layer: nn.Module, sown: bool) -> None:
 # --- nnx -----------------------------------------------------------------------------
 
 
-class Given(nnx.Variable):
+class Given(nnx.Variable[Any]):
     """What a batch norm was given."""
 
 
