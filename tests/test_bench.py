@@ -86,5 +86,7 @@ def test_ratios_are_those_of_the_turns(monkeypatch):
 
 
 def test_rounds_must_be_positive(capsys):
-    assert cli.main(["bench", "--rounds", "0"]) == 2
-    assert capsys.readouterr().err == "bn: error: rounds must be at least 1; got 0\n"
+    with pytest.raises(SystemExit, match=r"^2$"):
+        cli.main(["bench", "--rounds", "0"])
+    message = "argument --rounds: a whole number of at least 1 is wanted; got '0'"
+    assert f"bn bench: error: {message}\n" in capsys.readouterr().err

@@ -13,6 +13,7 @@ HARMLESS |= {"__eq__", "__hash__", "__init_subclass__", "__class_getitem__"}
 HARMLESS |= {"extra_repr", "_get_name", "_check_input_dim", "reset_parameters"}
 HARMLESS |= {"reset_running_stats", "get_config", "from_config", "summary"}
 HARMLESS |= {"__getstate__", "__setstate__", "__deepcopy__", "__reduce_ex__"}
+HARMLESS |= {"parent", "name"}  # fields that Flax adds to every class
 # What a layer keeps, in the words of the frameworks: a property may compute it.
 STATE = {"weight", "bias", "running_mean", "running_var", "scale", "mean", "var"}
 STATE |= {"gamma", "beta", "moving_mean", "moving_var", "moving_variance"}
