@@ -687,23 +687,24 @@ def test_health(weights, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["well"] is False
 
 
-def test_strict_health_wants_to_know_eps(tmp_path, capsys):
+@pytest.fixture
+def well(tmp_path):
+    """A file of one batch norm that is well, and says no eps."""
     state = {"gamma": [1, 2], "beta": [0, 1], "moving_mean": [1, 2]}
     state["moving_var"] = [1.5, 2]
     path = tmp_path / "a.safetensors"
     arrays = {f"bn1.{k}": np.array(v, "float32") for k, v in state.items()}
     training.save_weights(path, arrays)
-    assert run("health", path, "--strict") == 1
+    return path
+
+
+def test_strict_health_wants_to_know_eps(well, capsys):
+    assert run("health", well, "--strict") == 1
     assert "the file does not say eps" in capsys.readouterr().out
-    assert run("health", path, "--strict", "--eps", "1e-5") == 0
+    assert run("health", well, "--strict", "--eps", "1e-5") == 0
     assert "eps" not in capsys.readouterr().out
 
 
-def test_a_model_that_is_well_exits_with_0(tmp_path, capsys):
-    state = {"gamma": [1, 2], "beta": [0, 1], "moving_mean": [1, 2]}
-    state["moving_var"] = [1.5, 2]
-    path = tmp_path / "a.safetensors"
-    arrays = {f"bn1.{k}": np.array(v, "float32") for k, v in state.items()}
-    training.save_weights(path, arrays)
-    assert run("health", path) == 0
+def test_a_model_that_is_well_exits_with_0(well, capsys):
+    assert run("health", well) == 0
     assert "well" in capsys.readouterr().out

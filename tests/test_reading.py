@@ -113,9 +113,9 @@ def test_a_header_that_claims_too_many_values(tmp_path):
     assert refusal(recording.load, path) == start + claim
 
 
-@pytest.mark.parametrize("flag", [0x01, 0x20, 0x2000, 0x40])
+@pytest.mark.parametrize("flag", [0x01, 0x20, 0x40])
 def test_flags_of_a_zip(flag, tmp_path):
-    """Encrypted, patched, masked: `zipfile` raises errors of three kinds."""
+    """Encrypted, patched, strongly encrypted: `zipfile` raises errors of two kinds."""
     path = tmp_path / "a.npz"
     np.savez(path, X=np.ones((4, 3)))
     blob = bytearray(path.read_bytes())
@@ -123,10 +123,8 @@ def test_flags_of_a_zip(flag, tmp_path):
         at = blob.index(mark) + place
         blob[at : at + 2] = struct.pack("<H", flag)
     path.write_bytes(blob)
-    try:
-        recording.load(path)
-    except ValueError as error:
-        assert str(error).startswith(f"{path} is not a whole .npz file: ")
+    message = refusal(recording.load, path)
+    assert message.startswith(f"{path} is not a whole .npz file: ")
 
 
 def test_a_tensor_expanded_from_one_value(tmp_path):
@@ -193,10 +191,7 @@ def test_numbers_beyond_every_float(key, tmp_path):
     path = tmp_path / "a.safetensors"
     said = {"bn_from_scratch": f'{{"bn": {{"{key}": 1e400}}}}'}
     safetensors_of(path, "F32", 32, metadata=said)
-    try:
-        files.read(path)
-    except ValueError as error:
-        assert str(error).startswith(f"{path} cannot be carried: ")
+    assert refusal(files.read, path).startswith(f"{path} cannot be carried: ")
 
 
 def test_extension_types_of_msgpack(tmp_path):

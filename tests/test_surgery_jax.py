@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -378,6 +379,14 @@ def test_the_dtype_of_the_answer():
     variables = initialized(model, X)
     ours, written = bn.replace_batch_norm(model, bn.BatchNorm, X, variables=variables)
     assert ours.apply(written, X).dtype == model.apply(variables, X).dtype == "float32"
+
+
+def test_a_field_of_a_subclass_is_no_behaviour():
+    class Zeros(nn.BatchNorm):
+        scale_init: Any = nn.initializers.zeros
+
+    [found] = bn.batch_norms(net(Zeros(param_dtype="float64")), columns).values()
+    assert (found.kind, found.peculiarity) == ("Zeros", None)
 
 
 def test_another_axis():

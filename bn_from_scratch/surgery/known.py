@@ -1,5 +1,6 @@
 """Is a layer exactly what its class says?  Of any other, nothing can be promised."""
 
+import dataclasses
 import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,7 +14,6 @@ HARMLESS |= {"__eq__", "__hash__", "__init_subclass__", "__class_getitem__"}
 HARMLESS |= {"extra_repr", "_get_name", "_check_input_dim", "reset_parameters"}
 HARMLESS |= {"reset_running_stats", "get_config", "from_config", "summary"}
 HARMLESS |= {"__getstate__", "__setstate__", "__deepcopy__", "__reduce_ex__"}
-HARMLESS |= {"parent", "name"}  # fields that Flax adds to every class
 # What a layer keeps, in the words of the frameworks: a property may compute it.
 STATE = {"weight", "bias", "running_mean", "running_var", "scale", "mean", "var"}
 STATE |= {"gamma", "beta", "moving_mean", "moving_var", "moving_variance"}
@@ -41,9 +41,9 @@ def peculiarity(
         return f"{name} is of no known class"
     theirs = _names(base)
     for cls in mro[: mro.index(base)]:
-        for own in sorted(vars(cls), key=lambda own: own.startswith("__")):
-            value = vars(cls)[own]
-            if own in theirs and own not in HARMLESS and _is_behaviour(value):
+        own_names = vars(cls).keys() - HARMLESS - _fields(cls)
+        for own in sorted(own_names, key=lambda own: own.startswith("__")):
+            if own in theirs and _is_behaviour(vars(cls)[own]):
                 return f"{name} has a {own} of its own"
     for own in vars(layer).keys() - set(instance):
         if callable(getattr(type(layer), own, None)):
@@ -56,6 +56,11 @@ def _names(cls: type) -> set[str]:
     fields = (inspect.get_annotations(base) for base in cls.__mro__)
     init: Any = cls.__init__
     return STATE.union(dir(cls), *fields, inspect.signature(init).parameters)
+
+
+def _fields(cls: type) -> set[str]:
+    """The fields of a dataclass, as in Flax: they hold data, callable or not."""
+    return set(inspect.get_annotations(cls)) if dataclasses.is_dataclass(cls) else set()
 
 
 def _is_behaviour(value: Any) -> bool:

@@ -58,7 +58,24 @@ def prove(
     return found
 
 
-def prove_in_float64(prove_with: Callable[[bool, float], Any], dtype: str) -> Any:
+def prove_same(
+    answers: Callable[[Any, bool], Answers], old: Any, new: Any, dtype: str
+) -> dict[str, float]:
+    """Raise ValueError unless two models answer alike; return the differences.
+
+    answers(model, in_float64) -> {mode: output}.  dtype: that of the old model.
+    """
+
+    def prove_with(in_float64: bool, tolerance: float) -> dict[str, float]:
+        before, after = (answers(model, in_float64) for model in (old, new))
+        return prove(before, after, tolerance)
+
+    return prove_in_float64(prove_with, dtype, stacklevel=5)
+
+
+def prove_in_float64(
+    prove_with: Callable[[bool, float], Any], dtype: str, stacklevel: int = 4
+) -> Any:
     """What `prove_with(exact, tolerance)` gives: in float64, else in the model's dtype.
 
     A model that casts on its way does not run in float64: it is proven in its own
@@ -75,7 +92,7 @@ def prove_in_float64(prove_with: Callable[[bool, float], Any], dtype: str) -> An
     warnings.warn(
         f"proven in {dtype}, to {tolerance:.0e} of the largest value: the model does "
         f"not run in float64 ({' '.join(lines[:2])})",
-        stacklevel=4,
+        stacklevel=stacklevel,
     )
     return found
 

@@ -157,11 +157,10 @@ def prove(
 ) -> dict[str, float]:
     """Raise ValueError unless two modules answer alike in these modes."""
 
-    def prove_with(in_float64: bool, tolerance: float) -> dict[str, float]:
-        before, after = (outputs(m, X, modes, in_float64) for m in (old, new))
-        return proof.prove(before, after, tolerance)
+    def answers(model: nnx.Module, in_float64: bool) -> proof.Answers:
+        return outputs(model, X, modes, in_float64)
 
-    return proof.prove_in_float64(prove_with, exact.dtype_of(nnx.state(old)))
+    return proof.prove_same(answers, old, new, exact.dtype_of(nnx.state(old)))
 
 
 def exchanged(model: Any, exchange: Callable[[tuple[Any, ...], Any], Any]) -> Any:

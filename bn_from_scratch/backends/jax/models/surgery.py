@@ -149,11 +149,10 @@ def replace_batch_norm(
 def prove(old: Bound, new: Bound, X: Any, modes: Sequence[str]) -> dict[str, float]:
     """Raise ValueError unless two modules answer alike in these modes."""
 
-    def prove_with(in_float64: bool, tolerance: float) -> dict[str, float]:
-        before, after = (rewiring.outputs(*m, X, modes, in_float64) for m in (old, new))
-        return proof.prove(before, after, tolerance)
+    def answers(bound: Bound, in_float64: bool) -> proof.Answers:
+        return rewiring.outputs(*bound, X, modes, in_float64)
 
-    return proof.prove_in_float64(prove_with, exact.dtype_of(old[1]))
+    return proof.prove_same(answers, old, new, exact.dtype_of(old[1]))
 
 
 def answer(

@@ -139,14 +139,10 @@ def prove(
 ) -> dict[str, float]:
     """Raise ValueError unless two models answer alike in these modes."""
 
-    def prove_with(in_float64: bool, tolerance: float) -> dict[str, float]:
-        before, after = (
-            copying.outputs(m, X, modes, in_float64) for m in (model, changed)
-        )
-        return proof.prove(before, after, tolerance)
+    def answers(model: Any, in_float64: bool) -> proof.Answers:
+        return copying.outputs(model, X, modes, in_float64)
 
-    dtype = copying.dtype_of(model)
-    return proof.prove_in_float64(prove_with, dtype)
+    return proof.prove_same(answers, model, changed, copying.dtype_of(model))
 
 
 def replacement(
